@@ -1,0 +1,1 @@
+"""What both ends of the contract must agree on; knows neither the edge nor any worker."""

@@ -1,0 +1,131 @@
+"""Settings of a command: flag, then environment, then `--config FILE` (YAML), then default.
+
+A command declares one subclass of `Settings`; every field is a flag (`--ctx-size`), a variable
+(`LLAMA_CTX_SIZE`) and a key of the file (`ctx_size`), with its default and its meaning in one
+place. Unknown flags and unknown keys of the file are errors.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+# What a command that was started wrongly exits with; a supervisor does not restart it.
+EXIT_CONFIG = 2
+
+
+class ConfigError(Exception):
+    """The settings are wrong; the message is one line for the person who started the command."""
+
+
+def _split(value: Any) -> Any:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, Sequence):
+        return [part for item in value for part in (_split(item) if isinstance(item, str) else [item])]
+    return value
+
+
+# A list given as repeated flags, or comma-separated in one flag or variable, or as a YAML list.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """Base of a command's settings."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        use_attribute_docstrings=True,
+        env_ignore_empty=True,
+        protected_namespaces=(),
+    )
+
+    config: Path | None = Field(default=None, description="YAML file with settings.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Orders the sources; the command line goes before these by itself."""
+        del dotenv_settings, file_secret_settings
+        path = _config_path(settings_cls)
+        yaml_source = YamlConfigSettingsSource(settings_cls, yaml_file=path) if path else None
+        return tuple(s for s in (init_settings, env_settings, yaml_source) if s is not None)
+
+    @classmethod
+    def read(cls, prog: str, argv: Sequence[str] | None = None) -> Self:
+        """Reads all sources. Raises ConfigError; exits 0 after `--help`."""
+        args = list(sys.argv[1:] if argv is None else argv)
+        _ARGV[cls] = args
+        try:
+            return cls(
+                _cli_parse_args=args,  # type: ignore[call-arg]
+                _cli_prog_name=prog,  # type: ignore[call-arg]
+                _cli_exit_on_error=False,  # type: ignore[call-arg]
+            )
+        except ValidationError as error:
+            raise ConfigError(_one_line(error)) from None
+        except (OSError, yaml.YAMLError, ValueError) as error:
+            raise ConfigError(" ".join(str(error).split())) from None
+        except SystemExit as error:
+            if error.code in (0, None):
+                raise
+            raise ConfigError(f"wrong arguments; see {prog} --help") from None
+        except Exception as error:  # pydantic-settings wraps argparse errors in its own type
+            raise ConfigError(" ".join(str(error).split())) from None
+        finally:
+            _ARGV.pop(cls, None)
+
+
+# The arguments that `read` is looking at: the file's name is needed before the file's source.
+_ARGV: dict[type[BaseSettings], list[str]] = {}
+
+
+def _config_path(cls: type[BaseSettings]) -> Path | None:
+    args = _ARGV.get(cls, [])
+    for at, arg in enumerate(args):
+        if arg == "--config" and at + 1 < len(args):
+            return _existing(args[at + 1])
+        if arg.startswith("--config="):
+            return _existing(arg.removeprefix("--config="))
+    from_env = os.environ.get(f"{cls.model_config.get('env_prefix', '')}CONFIG")
+    return _existing(from_env) if from_env else None
+
+
+def _existing(name: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigError(f"--config {name}: no such file")
+    return path
+
+
+def _one_line(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in item["loc"])
+        flag = f"--{name.replace('_', '-')}: " if name else ""
+        parts.append(f"{flag}{item['msg']}")
+    return "; ".join(parts)

@@ -1,0 +1,1 @@
+"""Worker services: a chassis (`worker`) and the kinds of worker that stand on it."""

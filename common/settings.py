@@ -81,11 +81,12 @@ class Settings(BaseSettings):
         args = list(sys.argv[1:] if argv is None else argv)
         _ARGV[cls] = args
         try:
-            return cls(
-                _cli_parse_args=args,  # type: ignore[call-arg]
-                _cli_prog_name=prog,  # type: ignore[call-arg]
-                _cli_exit_on_error=False,  # type: ignore[call-arg]
-            )
+            cli: dict[str, Any] = {
+                "_cli_parse_args": args,
+                "_cli_prog_name": prog,
+                "_cli_exit_on_error": False,
+            }
+            return cls(**cli)
         except ValidationError as error:
             raise ConfigError(_one_line(error)) from None
         except (OSError, yaml.YAMLError, ValueError) as error:

@@ -75,7 +75,7 @@ class Failure:
     code: grpc.StatusCode
     message: str
     # ERROR_REASON_UNSPECIFIED: the status did not come from a worker but from the transport.
-    reason: pb.ErrorReason
+    reason: pb.ErrorReason.ValueType
     metadata: Mapping[str, str] = field(default_factory=dict)
     # Seconds until a retry on the same worker can make sense; None: not said.
     retry_after: float | None = None
@@ -105,7 +105,7 @@ def read_failure(
     code: grpc.StatusCode, message: str | None, trailers: Sequence[tuple[str, str | bytes]] | None
 ) -> Failure:
     """The failure that a call ended with; details that cannot be read are left out."""
-    reason = pb.ERROR_REASON_UNSPECIFIED
+    reason: pb.ErrorReason.ValueType = pb.ERROR_REASON_UNSPECIFIED
     metadata: dict[str, str] = {}
     retry_after: float | None = None
     for detail in _details(trailers):

@@ -14,7 +14,7 @@ class WorkerError(Exception):
     """A request that failed for a reason the caller may know. Its text goes to the caller."""
 
     code: ClassVar[grpc.StatusCode]
-    reason: ClassVar[pb.ErrorReason]
+    reason: ClassVar[pb.ErrorReason.ValueType]
 
     def __init__(self, message: str, retry_after: float | None = None, **metadata: str) -> None:
         super().__init__(message)
@@ -73,7 +73,7 @@ class Unsupported(WorkerError):
     code = grpc.StatusCode.UNIMPLEMENTED
     reason = pb.ERROR_REASON_UNSUPPORTED
 
-    def __init__(self, capability: pb.Capability) -> None:
+    def __init__(self, capability: pb.Capability.ValueType) -> None:
         name = pb.Capability.Name(capability).removeprefix("CAPABILITY_")
         super().__init__(f"this worker does not support {name}", capability=name)
 

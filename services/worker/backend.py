@@ -7,9 +7,12 @@ to statuses, counts and logs. A backend raises `WorkerError`s; anything else is 
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+
+from prometheus_client.registry import Collector
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker.errors import Unsupported
@@ -37,7 +40,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def stop(self) -> None:
-        """Gives everything back. No call is running any more. May be called after a failed start."""
+        """Gives everything back, after a failed start too. No call is running any more."""
 
     @abstractmethod
     def model(self) -> pb.ModelInfo:
@@ -55,6 +58,18 @@ class Backend(ABC):
 
         A consumer that stops reading must stop the generation, not fill memory.
         """
+
+    async def lost(self) -> str:
+        """Waits until it can never serve again and says why in one line; the worker then ends.
+
+        For failures that no call can report, such as an engine thread that died.
+        """
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    def collectors(self) -> Sequence[Collector]:
+        """Prometheus collectors of its own; asked once before `start`, read from any thread."""
+        return ()
 
     async def embed(self, request: pb.EmbedRequest, call: Call) -> pb.EmbedResponse:
         """See the contract."""

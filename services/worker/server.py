@@ -1,0 +1,143 @@
+"""The gRPC server of one backend: bound, loading, serving, draining, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from common.transport import server_options
+from protos.inference.v1 import inference_pb2 as pb
+from protos.inference.v1 import inference_pb2_grpc as pb_grpc
+from services.worker.backend import Backend, StartupError
+from services.worker.calls import Calls, State
+from services.worker.config import WorkerSettings
+from services.worker.metrics import MetricsListener, WorkerMetrics
+from services.worker.servicer import InferenceServicer
+
+SERVICE = pb.DESCRIPTOR.services_by_name["InferenceService"].full_name
+
+_LOG = structlog.get_logger()
+# Names under which health is told: the whole server, and the service.
+_HEALTH_NAMES = ("", SERVICE)
+# Seconds for ended calls to get their status out; health watchers never end by themselves.
+_FLUSH_SECONDS = 0.25
+# Seconds for calls that were ended to leave their backend.
+_LEAVE_SECONDS = 5.0
+
+
+class WorkerServer:
+    """One backend on one address. Use: `listen`, `load`, then `drain`, in this order, once.
+
+    It listens before the model is there, so that a caller can tell loading (UNAVAILABLE with
+    LOADING) from absent (connection refused).
+    """
+
+    def __init__(self, backend: Backend, settings: WorkerSettings) -> None:
+        self.address = ""
+        self.metrics = WorkerMetrics(backend.collectors())
+        self.calls = Calls(self.metrics, settings.max_deadline, settings.drain_grace)
+        self._backend = backend
+        self._settings = settings
+        self._stopped = asyncio.Event()
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=server_options())
+        self._metrics_listener: MetricsListener | None = None
+
+    def __repr__(self) -> str:
+        return f"<WorkerServer {self.address or 'unbound'}: {self.calls!r}>"
+
+    async def listen(self) -> None:
+        """Binds and answers every call with LOADING. Raises StartupError."""
+        for name in _HEALTH_NAMES:
+            await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        servicer = InferenceServicer(self._backend, self.calls, self._stopped)
+        pb_grpc.add_InferenceServiceServicer_to_server(servicer, self._server)
+        if self._settings.reflection:
+            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        port = self._bind(self._settings.host, self._settings.port)
+        self.address = _join(self._settings.host, port)
+        if self._settings.metrics_port:
+            self._metrics_listener = self._listen_metrics()
+        await self._server.start()
+
+    async def load(self) -> None:
+        """Starts the backend and serves. Raises StartupError."""
+        await self._backend.start()
+        self.calls.state = State.SERVING
+        for name in _HEALTH_NAMES:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        model = self._backend.model()
+        _LOG.info("ready", address=self.address, model=model.name, identity=model.identity)
+
+    async def drain(self, hurry: asyncio.Event | None = None) -> None:
+        """Takes nothing new, lets running calls finish, stops all; `hurry` cuts the waiting."""
+        if self._stopped.is_set():
+            return
+        hurry = hurry or asyncio.Event()
+        await self._health.enter_graceful_shutdown()
+        if self.calls.state is State.SERVING:
+            _LOG.info("draining", calls=repr(self.calls))
+            # Callers that watch health go elsewhere before the first call is refused.
+            await _first(hurry.wait(), asyncio.sleep(self._settings.drain_delay))
+            self.calls.state = State.DRAINING
+            grace = asyncio.sleep(self._settings.drain_grace)
+            await _first(hurry.wait(), self.calls.idle(), grace)
+            self.calls.end_all(self.calls.draining())
+            await _first(self.calls.idle(), asyncio.sleep(_LEAVE_SECONDS))
+            _LOG.info("drained", calls=repr(self.calls))
+        self.calls.state = State.DRAINING
+        self._stopped.set()
+        await self._server.stop(_FLUSH_SECONDS)
+        await self._backend.stop()
+        if self._metrics_listener is not None:
+            await asyncio.to_thread(self._metrics_listener.close)
+
+    def _bind(self, host: str, port: int) -> int:
+        # gRPC says neither why it cannot bind nor does it say so in one line: ask first.
+        try:
+            for family, kind, protocol, _, where in socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(where)
+        except OSError as error:
+            raise StartupError(
+                f"cannot listen on {_join(host, port)}: {error.strerror or error}"
+            ) from None
+        # TLS comes in here: add_secure_port with credentials from the settings.
+        try:
+            return self._server.add_insecure_port(_join(host, port))
+        except RuntimeError:
+            raise StartupError(f"cannot listen on {_join(host, port)}") from None
+
+    def _listen_metrics(self) -> MetricsListener:
+        host, port = self._settings.host, self._settings.metrics_port
+        try:
+            return MetricsListener(self.metrics, host, port)
+        except OSError as error:
+            raise StartupError(
+                f"cannot listen on {_join(host, port)} for metrics: {error.strerror or error}"
+            ) from None
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _first(*waits: Awaitable[object]) -> None:
+    """Waits for the first of these and cancels the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,61 @@
+"""`python -m tests.fakes.scripted_worker`: a scripted worker in a process of its own.
+
+For tests that kill, stop and freeze workers, and for benchmarks of the edge. It prints its
+address as its only line on stdout once it serves.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pydantic import Field
+
+from services.worker.backend import Backend, StartupError
+from services.worker.config import WorkerSettings
+from services.worker.main import command
+from tests.fakes.script import Script, echo
+from tests.fakes.scripted import ScriptedBackend, model_info
+
+
+class ScriptedSettings(WorkerSettings):
+    """What the worker answers with."""
+
+    tokens: int = Field(default=16, ge=0)
+    """Tokens of each answer; 0: the answer repeats the last message."""
+
+    interval: float = Field(default=0.0, ge=0)
+    """Seconds before each token."""
+
+    hang_at: int = -2
+    """Token before which it hangs; -1: before it admits the request; -2: never."""
+
+    start_fails: str = ""
+    """What the start fails with, to test failing starts."""
+
+    model_name: str = "scripted"
+    """Name of the model."""
+
+    identity: str = "sha256:" + "0" * 64
+    """Identity of the model."""
+
+
+def make_backend(settings: ScriptedSettings) -> Backend:
+    """The backend that the settings describe."""
+    script = Script(
+        tokens=tuple(f" t{at}" for at in range(settings.tokens)),
+        interval=settings.interval,
+        hang_at=None if settings.hang_at < -1 else settings.hang_at,
+    )
+    info = model_info(name=settings.model_name, identity=settings.identity)
+    backend = ScriptedBackend(script if settings.tokens else echo, info)
+    if settings.start_fails:
+        backend.start_error = StartupError(settings.start_fails)
+    return backend
+
+
+def _announce(address: str) -> None:
+    print(address, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(command("scripted-worker", ScriptedSettings, make_backend, on_ready=_announce))

@@ -5,6 +5,8 @@ capabilities against `model()`, model identity, draining. It enforces the deadli
 to statuses, counts and logs. A backend raises `WorkerError`s; anything else is an engine failure.
 """
 
+# ruff: noqa: ARG002 -- the optional methods only say what a kind that has them is given
+
 from __future__ import annotations
 
 import asyncio

@@ -143,7 +143,7 @@ class Calls:
                 cancelled, overdue = grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED
                 status = overdue if running.overdue() else cancelled
                 raise
-            except Exception:
+            except Exception:  # noqa: BLE001 -- whatever a backend raises, its caller gets a status
                 status, failed = EngineFailed.code, EngineFailed()
                 _LOG.exception("the engine failed", rpc=rpc)
             finally:

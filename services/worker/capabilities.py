@@ -67,25 +67,21 @@ def _of_generate(request: pb.GenerateRequest) -> Iterator[_Capability]:
         yield pb.CAPABILITY_GENERATE
         if request.text.suffix:
             yield pb.CAPABILITY_INFILL
-    if request.output.logprobs:
-        yield pb.CAPABILITY_LOGPROBS
-    if request.output.prompt_logprobs:
-        yield pb.CAPABILITY_PROMPT_LOGPROBS
-    if request.HasField("constraint"):
-        yield pb.CAPABILITY_CONSTRAINT
-    if request.HasField("resume"):
-        yield pb.CAPABILITY_RESUME
     choices = request.n or 1
-    if choices > 1:
-        yield pb.CAPABILITY_MULTIPLE_CHOICES
-    if request.best_of > choices:
-        yield pb.CAPABILITY_BEST_OF
-    if request.adapter:
-        yield pb.CAPABILITY_ADAPTERS
-    if _extends(request.sampling):
-        yield pb.CAPABILITY_EXTENDED_SAMPLING
-    if request.HasField("speculation") and not _off(request.speculation):
-        yield pb.CAPABILITY_SPECULATION
+    speculates = request.HasField("speculation") and not _off(request.speculation)
+    for capability, wanted in (
+        (pb.CAPABILITY_LOGPROBS, request.output.logprobs),
+        (pb.CAPABILITY_PROMPT_LOGPROBS, request.output.prompt_logprobs),
+        (pb.CAPABILITY_CONSTRAINT, request.HasField("constraint")),
+        (pb.CAPABILITY_RESUME, request.HasField("resume")),
+        (pb.CAPABILITY_MULTIPLE_CHOICES, choices > 1),
+        (pb.CAPABILITY_BEST_OF, request.best_of > choices),
+        (pb.CAPABILITY_ADAPTERS, bool(request.adapter)),
+        (pb.CAPABILITY_EXTENDED_SAMPLING, _extends(request.sampling)),
+        (pb.CAPABILITY_SPECULATION, speculates),
+    ):
+        if wanted:
+            yield capability
 
 
 def _of_chat(chat: pb.ChatInput) -> Iterator[_Capability]:

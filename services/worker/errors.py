@@ -1,5 +1,7 @@
 """What can go wrong with a request at a worker; each type names the one status it becomes."""
 
+# ruff: noqa: N818 -- the names are the contract's reasons; that they are errors their base says
+
 from __future__ import annotations
 
 from typing import ClassVar

@@ -1,5 +1,7 @@
 """`python -m services.worker.healthcheck HOST:PORT`: exits 0 when that worker serves, else 1."""
 
+# ruff: noqa: T201 -- a command speaks to the person who typed it
+
 from __future__ import annotations
 
 import sys

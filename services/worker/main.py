@@ -99,5 +99,5 @@ async def _serve(
 
 
 def _fail(prog: str, message: str, code: int) -> int:
-    print(f"{prog}: {message}", file=sys.stderr)
+    print(f"{prog}: {message}", file=sys.stderr)  # noqa: T201 -- not a log line: for a person
     return code

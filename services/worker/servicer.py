@@ -1,5 +1,7 @@
 """The contract's RPCs over one Backend: the same few steps around every kind of worker."""
 
+# ruff: noqa: N802 -- the methods are named as the contract's RPCs
+
 from __future__ import annotations
 
 import asyncio
@@ -81,6 +83,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         self, request: pb.GetModelInfoRequest, context: Context
     ) -> pb.GetModelInfoResponse:
         """See the contract."""
+        del request
         answer = pb.GetModelInfoResponse()
         async with self._calls.open("GetModelInfo", context, even_draining=True):
             answer.model.CopyFrom(self._backend.model())

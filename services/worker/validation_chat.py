@@ -43,13 +43,17 @@ def _message(field: str, message: pb.Message) -> None:
             case None:
                 raise InvalidField(f"{field}.content[{at}]", "one of text and media is required")
     checks.characters(f"{field}.name", message.name, 64)
+    for at, call in enumerate(message.tool_calls):
+        _tool_call(f"{field}.tool_calls[{at}]", call)
+    _fields_of_role(field, message)
+
+
+def _fields_of_role(field: str, message: pb.Message) -> None:
     if message.role != pb.ROLE_ASSISTANT:
         if message.tool_calls:
             raise InvalidField(f"{field}.tool_calls", "belongs to the assistant's messages")
         if message.reasoning:
             raise InvalidField(f"{field}.reasoning", "belongs to the assistant's messages")
-    for at, call in enumerate(message.tool_calls):
-        _tool_call(f"{field}.tool_calls[{at}]", call)
     if message.role == pb.ROLE_TOOL:
         checks.required(f"{field}.tool_call_id", message.tool_call_id)
     elif message.tool_call_id:

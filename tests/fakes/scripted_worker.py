@@ -10,6 +10,8 @@ import sys
 
 from pydantic import Field
 
+from common.settings import Names
+from protos.inference.v1 import inference_pb2 as pb
 from services.worker.backend import Backend, StartupError
 from services.worker.config import WorkerSettings
 from services.worker.main import command
@@ -29,6 +31,9 @@ class ScriptedSettings(WorkerSettings):
     hang_at: int = -2
     """Token before which it hangs; -1: before it admits the request; -2: never."""
 
+    capabilities: Names = ()
+    """Capabilities, without their prefix; none named: all."""
+
     start_fails: str = ""
     """What the start fails with, to test failing starts."""
 
@@ -47,6 +52,10 @@ def make_backend(settings: ScriptedSettings) -> Backend:
         hang_at=None if settings.hang_at < -1 else settings.hang_at,
     )
     info = model_info(name=settings.model_name, identity=settings.identity)
+    if settings.capabilities:
+        info.ClearField("capabilities")
+        for name in settings.capabilities:
+            info.capabilities.append(pb.Capability.Value(f"CAPABILITY_{name}"))
     backend = ScriptedBackend(script if settings.tokens else echo, info)
     if settings.start_fails:
         backend.start_error = StartupError(settings.start_fails)
@@ -54,7 +63,7 @@ def make_backend(settings: ScriptedSettings) -> Backend:
 
 
 def _announce(address: str) -> None:
-    print(address, flush=True)
+    print(address, flush=True)  # noqa: T201 -- read by the process that started this one
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+_ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60.0
 
 
@@ -23,7 +25,11 @@ class WorkerProcess:
         """Starts `python -m module` on a free port. `wait_ready` must follow."""
         argv = [sys.executable, "-m", module, "--port", "0", "--log-format", "json", *args]
         self.process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            argv,
+            cwd=_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
         self.lines: list[str] = []
         self.address = ""

@@ -56,6 +56,8 @@ def make_backend(settings: ScriptedSettings) -> Backend:
         info.ClearField("capabilities")
         for name in settings.capabilities:
             info.capabilities.append(pb.Capability.Value(f"CAPABILITY_{name}"))
+        if pb.CAPABILITY_EMBED not in info.capabilities:
+            info.embedding_dimensions = 0
     backend = ScriptedBackend(script if settings.tokens else echo, info)
     if settings.start_fails:
         backend.start_error = StartupError(settings.start_fails)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # slim.sh VENV: take out of an installed environment what a running service never reads.
 set -eu
-site=$(echo "$1"/lib/python3*/site-packages)
+site=$(echo "${1:?an environment}"/lib/python3*/site-packages)
 
 # Test suites, headers, static libraries and generated C that wheels carry along.
 find "$site" -type d -name tests -prune -exec rm -rf {} +
@@ -14,7 +14,7 @@ find "$site" -type f -name '*.so*' -not -path '*.libs/*' -exec strip --strip-unn
 # llama-cpp-python's wheel holds llama.cpp twice, and each library three times, since wheels know no links: keep
 # llama_cpp/lib, as links, and the CPU kernels in bin/.
 if [ -d "$site/llama_cpp/lib" ]; then
-    rm -rf "$site"/include "$site"/lib
+    rm -rf "${site:?}"/include "${site:?}"/lib
     for versioned in "$site"/llama_cpp/lib/*.so.*.*.*; do
         [ -e "$versioned" ] || continue
         name=${versioned%.so.*} major=${versioned#*.so.}

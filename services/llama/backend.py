@@ -1,0 +1,211 @@
+"""The llama worker behind the chassis: loads the model, turns calls into jobs for the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from prometheus_client.registry import Collector
+
+from protos.inference.v1 import inference_pb2 as pb
+from services.llama import description, host, requests, sizing
+from services.llama.config import LlamaSettings
+from services.llama.engine import Engine, EngineLimits
+from services.llama.load import Metrics
+from services.llama.prompt import Prompts, detokenize, plain
+from services.llama.runtime import gguf
+from services.llama.runtime.llama import LlamaRuntime, RuntimeOptions
+from services.llama.template import TemplateError
+from services.worker.backend import Backend, Call, StartupError
+from services.worker.errors import ContextLengthExceeded, InvalidField, QueueFull, TemplateFailed
+
+# A rendering ends itself before that (template.MAX_SECONDS); this is for what cannot.
+_PROMPT_SECONDS = 10.0
+_LEAST_RETRY, _MOST_RETRY = 0.5, 30.0
+
+T = TypeVar("T")
+
+
+class LlamaBackend(Backend):
+    """One GGUF model."""
+
+    def __init__(self, settings: LlamaSettings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        # Templates and tokenizers take milliseconds and more: never on the event loop.
+        self._executor = ThreadPoolExecutor(2, thread_name_prefix="prompt")
+        self._lost: asyncio.Future[str] | None = None
+        # Calls between their submission and their end: bounds the queue.
+        self._live = 0
+        self._runtime: LlamaRuntime
+        self._engine: Engine | None = None
+
+    async def start(self) -> None:
+        """Loads and warms up. Raises StartupError."""
+        self._lost = asyncio.get_running_loop().create_future()
+        await self._in_thread(self._load)
+        limits = EngineLimits(self._context, busy_prefill=self._settings.prefill_budget)
+        self._engine = Engine(self._runtime, limits, self._metrics, on_dead=self._on_dead)
+        self._engine.start()
+
+    def _load(self) -> None:
+        settings = self._settings
+        path = Path(settings.model)
+        header = gguf.read(path)
+        options = RuntimeOptions(
+            cells=sizing.choose_cells(
+                header,
+                settings.ctx_size,
+                type_k=settings.cache_type_k,
+                type_v=settings.cache_type_v,
+                memory=host.available_memory(),
+                gpu=settings.gpu_layers > 0,
+            ),
+            slots=settings.parallel,
+            batch_size=max(settings.batch_size, settings.parallel),
+            ubatch_size=settings.ubatch_size,
+            threads=settings.threads or host.usable_cores(),
+            gpu_layers=settings.gpu_layers,
+            cache_type_k=settings.cache_type_k,
+            cache_type_v=settings.cache_type_v,
+            mlock=settings.mlock,
+            cpu_variant=settings.cpu_variant,
+        )
+        self._runtime = LlamaRuntime(path, options)
+        trained = header.setting("context_length")
+        self._context = min(self._runtime.cells, trained or self._runtime.cells)
+        self._vocabulary = self._runtime.vocabulary
+        try:
+            self._prompts = Prompts(
+                self._vocabulary, header.metadata.get("tokenizer.chat_template")
+            )
+        except TemplateError as error:
+            raise StartupError(f"{path}: {error}") from None
+        self._model = description.describe(
+            settings, path, header, vocabulary=self._vocabulary.size, context=self._context
+        )
+
+    async def stop(self) -> None:
+        """Ends the engine and frees the model."""
+        if self._engine is not None:
+            await self._engine.stop()
+            self._engine = None
+        self._executor.shutdown(wait=True)
+        if hasattr(self, "_runtime"):
+            self._runtime.close()
+
+    async def lost(self) -> str:
+        """Waits for the engine to give the runtime up."""
+        assert self._lost is not None
+        return await self._lost
+
+    def _on_dead(self) -> None:
+        assert self._lost is not None
+        if not self._lost.done():
+            self._lost.set_result("the engine failed repeatedly")
+
+    def collectors(self) -> Sequence[Collector]:
+        """The engine's metrics."""
+        return self._metrics.collectors
+
+    def model(self) -> pb.ModelInfo:
+        """What is served."""
+        return self._model
+
+    def load(self) -> pb.LoadReport:
+        """The load as of the engine's last step."""
+        engine = self._running_engine()
+        load = engine.load
+        return pb.LoadReport(
+            running=load.running,
+            waiting=load.waiting,
+            waiting_tokens=load.pending_tokens,
+            kv_cells_used=load.cells_used,
+            kv_cells_total=self._runtime.cells,
+            prefill_tokens_per_second=load.prefill_rate,
+            decode_tokens_per_second=load.decode_rate,
+            max_running=self._settings.parallel,
+            max_waiting=self._settings.max_waiting,
+        )
+
+    async def generate(
+        self, request: pb.GenerateRequest, call: Call
+    ) -> AsyncGenerator[pb.GenerateResponse, None]:
+        """Yields started, deltas, finished."""
+        engine = self._running_engine()
+        self._refuse_if_full()
+        prompt = await self._prompt(lambda: self._prompts.tokens(request))
+        if not prompt:
+            raise InvalidField("input", "the prompt has no tokens")
+        if len(prompt) >= self._context:
+            raise ContextLengthExceeded(len(prompt), self._context)
+        job = requests.job(request, prompt, self._model.default_sampling, call.deadline)
+        self._refuse_if_full()
+        self._live += 1
+        stream = engine.submit(job)
+        try:
+            await stream.admitted()
+            yield requests.started(self._model.identity, job)
+            while True:
+                gained = await stream.next()
+                yield requests.delta(gained, self._vocabulary)
+                if gained.ended is not None:
+                    yield requests.finished(job, gained.completion_tokens, gained.ended)
+                    return
+        finally:
+            self._live -= 1
+            engine.cancel(stream)
+
+    async def tokenize(self, request: pb.TokenizeRequest, call: Call) -> pb.TokenizeResponse:
+        """See the contract."""
+        del call
+        tokens = await self._prompt(lambda: self._prompts.encode_text(request.text))
+        pieces = []
+        if request.with_pieces:
+            pieces = [self._vocabulary.piece(token, special=True) for token in tokens]
+        return pb.TokenizeResponse(token_ids=tokens, pieces=pieces)
+
+    async def detokenize(self, request: pb.DetokenizeRequest, call: Call) -> pb.DetokenizeResponse:
+        """See the contract."""
+        del call
+        text = await self._prompt(
+            lambda: detokenize(
+                self._vocabulary, request.token_ids, skip_special=request.skip_special_tokens
+            )
+        )
+        return pb.DetokenizeResponse(text=text)
+
+    async def render_prompt(
+        self, request: pb.RenderPromptRequest, call: Call
+    ) -> pb.RenderPromptResponse:
+        """See the contract."""
+        del call
+        rendered = await self._prompt(lambda: self._prompts.render(request.chat))
+        tokens = []
+        if request.with_token_ids:
+            tokens = await self._prompt(lambda: self._prompts.encode(rendered))
+        return pb.RenderPromptResponse(prompt=plain(rendered), token_ids=tokens)
+
+    def _running_engine(self) -> Engine:
+        assert self._engine is not None, "the chassis calls only between start and stop"
+        return self._engine
+
+    def _refuse_if_full(self) -> None:
+        places = self._settings.parallel + self._settings.max_waiting
+        if self._live < places:
+            return
+        interval = self._running_engine().load.drain_interval or 1.0
+        retry_after = min(_MOST_RETRY, max(_LEAST_RETRY, interval))
+        raise QueueFull("the waiting queue is full", retry_after=retry_after)
+
+    async def _prompt(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.wait_for(self._in_thread(work), _PROMPT_SECONDS)
+        except TimeoutError:
+            raise TemplateFailed("the chat template takes too long") from None
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)

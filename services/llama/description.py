@@ -1,0 +1,78 @@
+"""What a GGUF file's header says of a model, in the contract's words; pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from protos.inference.v1 import inference_pb2 as pb
+from services.llama.config import LlamaSettings
+from services.llama.runtime.gguf import Header
+
+_CAPABILITIES = (
+    pb.CAPABILITY_GENERATE,
+    pb.CAPABILITY_CHAT,
+    pb.CAPABILITY_LOGPROBS,
+    pb.CAPABILITY_TOKENIZE,
+)
+
+# Where llama.cpp's converters put the model maker's recommendation.
+_RECOMMENDED = {
+    "temperature": "general.sampling.temp",
+    "top_p": "general.sampling.top_p",
+    "top_k": "general.sampling.top_k",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
+_OPENAI: dict[str, Any] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+}
+
+
+def describe(
+    settings: LlamaSettings, path: Path, header: Header, *, vocabulary: int, context: int
+) -> pb.ModelInfo:
+    """`vocabulary` in tokens; `context` is the longest prompt and answer together."""
+    info = pb.ModelInfo(
+        identity=header.identity,
+        name=model_name(settings, path, header),
+        owned_by=_text(header.metadata.get("general.organization")),
+        capabilities=_CAPABILITIES,
+        context_length=context,
+        trained_context_length=header.setting("context_length") or 0,
+        vocabulary_size=vocabulary,
+        architecture=header.architecture,
+        quantization=header.quantization,
+        parameter_count=header.parameters,
+        size_bytes=header.size,
+        default_sampling=default_sampling(settings, header),
+        max_running=settings.parallel,
+    )
+    info.created.FromSeconds(int(path.stat().st_mtime))
+    return info
+
+
+def model_name(settings: LlamaSettings, path: Path, header: Header) -> str:
+    """The operator's name for it, else the model's own, else the file's."""
+    return settings.model_name or _text(header.metadata.get("general.name")) or path.stem
+
+
+def default_sampling(settings: LlamaSettings, header: Header) -> pb.SamplingParams:
+    """Per field: the operator's setting, else the model's metadata, else OpenAI's."""
+    result = pb.SamplingParams()
+    for name, key in _RECOMMENDED.items():
+        value = getattr(settings, name)
+        if value is None:
+            value = header.metadata.get(key)
+        if not isinstance(value, int | float):
+            value = _OPENAI[name]
+        setattr(result, name, value)
+    return result
+
+
+def _text(value: object) -> str:
+    return value.strip() if isinstance(value, str) else ""

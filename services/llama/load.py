@@ -1,0 +1,140 @@
+"""How busy the engine is: rates smoothed over seconds, the load report, Prometheus metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.registry import Collector
+
+from services.llama import sequence as sequences
+from services.llama.interface import Chunk
+
+# Rates are averages over about this many seconds of work.
+_SMOOTHING = 5.0
+
+
+class Metrics:
+    """What the engine shows to Prometheus."""
+
+    def __init__(self) -> None:
+        self.running = Gauge("llama_running", "Sequences that hold a slot.", registry=None)
+        self.waiting = Gauge(
+            "llama_waiting", "Sequences that wait for a slot or for KV cells.", registry=None
+        )
+        self.cells_used = Gauge("llama_kv_cells_used", "KV cache cells in use.", registry=None)
+        self.cells = Gauge("llama_kv_cells", "KV cache cells in all.", registry=None)
+        self.step_seconds = Histogram(
+            "llama_step_seconds",
+            "Duration of one decode of the model.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=None,
+        )
+        self.batch_tokens = Histogram(
+            "llama_batch_tokens",
+            "Tokens of one decode of the model.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
+            registry=None,
+        )
+        self.prefill_tokens = Counter(
+            "llama_prefill_tokens", "Tokens evaluated that were known before.", registry=None
+        )
+        self.decode_tokens = Counter("llama_decode_tokens", "Tokens generated.", registry=None)
+        self.preemptions = Counter(
+            "llama_preemptions", "Sequences that gave up their KV cells to others.", registry=None
+        )
+
+    @property
+    def collectors(self) -> Sequence[Collector]:
+        """All of them, to be registered."""
+        return tuple(vars(self).values())
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The engine's load at one moment. Rates in tokens per second, 0 where never measured."""
+
+    running: int = 0
+    waiting: int = 0
+    # Tokens not yet evaluated, of waiting and running sequences.
+    pending_tokens: int = 0
+    cells_used: int = 0
+    prefill_rate: float = 0.0
+    decode_rate: float = 0.0
+    # Seconds between two sequences that end. 0: not known.
+    drain_interval: float = 0.0
+
+
+class Meter:
+    """Counts what the engine does. Used on the engine's thread."""
+
+    def __init__(self, cells: int, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._prefill = _Rate()
+        self._decode = _Rate()
+        self._drain_interval = 0.0
+        self._last_finish = 0.0
+        self._metrics.cells.set(cells)
+
+    def step(self, began: float, ended: float, chunks: Sequence[Chunk]) -> None:
+        """A decode took from `began` to `ended`, in seconds."""
+        seconds = ended - began
+        decoded = sum(len(c.tokens) == 1 and c.wants_logits for c in chunks)
+        batch = sum(len(c.tokens) for c in chunks)
+        if decoded:
+            self._decode.add(decoded, seconds)
+        if batch > decoded:
+            self._prefill.add(batch - decoded, seconds)
+        self._metrics.step_seconds.observe(seconds)
+        self._metrics.batch_tokens.observe(batch)
+        self._metrics.decode_tokens.inc(decoded)
+        self._metrics.prefill_tokens.inc(batch - decoded)
+
+    def finished(self, now: float) -> None:
+        """A sequence ended by itself."""
+        if self._last_finish:
+            interval = now - self._last_finish
+            known = self._drain_interval
+            self._drain_interval = known + 0.2 * (interval - known) if known else interval
+        self._last_finish = now
+
+    def preempted(self) -> None:
+        """A sequence gave up its cells."""
+        self._metrics.preemptions.inc()
+
+    def load(
+        self,
+        running: Collection[sequences.Sequence],
+        waiting: Collection[sequences.Sequence],
+    ) -> Load:
+        """The load, which is also what the gauges show from now on."""
+        cells = sum(s.cached for s in running)
+        self._metrics.running.set(len(running))
+        self._metrics.waiting.set(len(waiting))
+        self._metrics.cells_used.set(cells)
+        return Load(
+            running=len(running),
+            waiting=len(waiting),
+            pending_tokens=sum(len(s.tokens) for s in running)
+            - cells
+            + sum(len(s.tokens) for s in waiting),
+            cells_used=cells,
+            prefill_rate=self._prefill.value,
+            decode_rate=self._decode.value,
+            drain_interval=self._drain_interval,
+        )
+
+
+class _Rate:
+    """An average that forgets: each second of work weighs e times less after _SMOOTHING more."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def add(self, count: int, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        weight = 1 - math.exp(-seconds / _SMOOTHING) if self.value else 1.0
+        self.value += weight * (count / seconds - self.value)

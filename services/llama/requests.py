@@ -1,0 +1,133 @@
+"""Requests of the contract to the engine's jobs, and its deltas back; pure."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from google.protobuf.duration_pb2 import Duration
+
+from protos.inference.v1 import inference_pb2 as pb
+from services.llama.interface import Vocabulary
+from services.llama.sampling import Logprobs, SamplingParams
+from services.llama.sequence import Job, OutputParams, StopParams
+from services.llama.stream import Delta, Ended, Finish, Timings
+
+_FINISH = {Finish.STOP: pb.FINISH_REASON_STOP, Finish.LENGTH: pb.FINISH_REASON_LENGTH}
+
+
+def job(
+    request: pb.GenerateRequest,
+    prompt: Sequence[int],
+    defaults: pb.SamplingParams,
+    deadline: float | None,
+) -> Job:
+    """What the engine is to do for a checked request; a missing seed is drawn here."""
+    stop, output = request.stop, request.output
+    skip = not output.HasField("skip_special_tokens") or output.skip_special_tokens
+    return Job(
+        prompt=prompt,
+        sampling=_sampling(request.sampling, defaults),
+        stop=StopParams(
+            max_tokens=stop.max_tokens if stop.HasField("max_tokens") else None,
+            min_tokens=stop.min_tokens,
+            strings=tuple(stop.strings),
+            token_ids=frozenset(stop.token_ids),
+            ignore_eos=stop.ignore_eos,
+            include_matched=stop.include_matched,
+        ),
+        output=OutputParams(
+            token_ids=output.token_ids,
+            logprobs=output.logprobs,
+            top_logprobs=output.top_logprobs,
+            skip_special_tokens=skip,
+        ),
+        deadline=deadline,
+    )
+
+
+def _sampling(request: pb.SamplingParams, defaults: pb.SamplingParams) -> SamplingParams:
+    merged = pb.SamplingParams()
+    merged.CopyFrom(defaults)
+    merged.MergeFrom(request)
+    base = SamplingParams()
+    return SamplingParams(
+        temperature=merged.temperature if merged.HasField("temperature") else base.temperature,
+        top_p=merged.top_p if merged.HasField("top_p") else base.top_p,
+        top_k=merged.top_k,
+        min_p=merged.min_p,
+        typical_p=merged.typical_p if merged.HasField("typical_p") else base.typical_p,
+        repetition_penalty=(
+            merged.repetition_penalty
+            if merged.HasField("repetition_penalty")
+            else base.repetition_penalty
+        ),
+        presence_penalty=merged.presence_penalty,
+        frequency_penalty=merged.frequency_penalty,
+        penalty_window=merged.penalty_window,
+        # 63 bits: callers in languages with signed integers can send it back.
+        seed=request.seed if request.HasField("seed") else secrets.randbits(63),
+        logit_bias=dict(merged.logit_bias),
+    )
+
+
+def started(identity: str, work: Job) -> pb.GenerateResponse:
+    """The first event."""
+    return pb.GenerateResponse(
+        started=pb.Started(
+            model_identity=identity, prompt_tokens=len(work.prompt), seed=work.sampling.seed
+        )
+    )
+
+
+def delta(gained: Delta, vocabulary: Vocabulary) -> pb.GenerateResponse:
+    """What a choice gained."""
+    message = pb.Delta(
+        text=gained.text,
+        token_ids=gained.token_ids,
+        logprobs=[_logprob(entry, vocabulary) for entry in gained.logprobs],
+        completion_tokens=gained.completion_tokens,
+        delivered_bytes=gained.delivered_bytes,
+    )
+    if gained.ended is not None:
+        message.finish.reason = _FINISH[gained.ended.reason]
+        message.finish.matched_stop = gained.ended.matched_stop
+    return pb.GenerateResponse(delta=message)
+
+
+def finished(work: Job, completion_tokens: int, ended: Ended) -> pb.GenerateResponse:
+    """The last event."""
+    return pb.GenerateResponse(
+        finished=pb.Finished(
+            usage=pb.Usage(prompt_tokens=len(work.prompt), completion_tokens=completion_tokens),
+            timings=_timings(ended.timings),
+        )
+    )
+
+
+def _timings(timings: Timings) -> pb.Timings:
+    return pb.Timings(
+        queued=_duration(timings.admitted - timings.arrived),
+        prefill=_duration(timings.first_token - timings.admitted),
+        decode=_duration(timings.last_token - timings.first_token),
+    )
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(round(max(0.0, seconds) * 1e9))
+    return duration
+
+
+def _logprob(entry: Logprobs, vocabulary: Vocabulary) -> pb.TokenLogprob:
+    return pb.TokenLogprob(
+        token_id=entry.token,
+        token=vocabulary.piece(entry.token, special=True),
+        logprob=entry.logprob,
+        top=[
+            pb.TokenLogprob(
+                token_id=token, token=vocabulary.piece(token, special=True), logprob=value
+            )
+            for token, value in entry.top
+        ],
+    )

@@ -1,0 +1,227 @@
+"""Renders a model's chat template: untrusted code over untrusted data, so sandboxed and bounded.
+
+Text that users gave must never become a control token. Where such a text occurs in what they
+gave, it is broken with MARK before rendering; what the template itself writes is not. `split`
+then finds the control tokens of the template, and only those.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+# Noncharacters (Unicode chapter 23.7): no text needs them, so they are taken out of users' text.
+MARK = "\ufdd0"
+# The end of the last message, where the assistant's turn is to be continued.
+OPEN_END = "\ufdd1"
+_RESERVED = str.maketrans("", "", MARK + OPEN_END)
+
+# Limits of one rendering.
+MAX_SECONDS = 2.0
+MAX_CHARACTERS = 16 * 2**20
+_MAX_ITERATIONS = 1_000_000
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+class TemplateError(Exception):
+    """The template refused, failed or took too much; the message may go to the caller."""
+
+
+class ChatTemplate:
+    """A compiled chat template. Safe to use from any thread."""
+
+    def __init__(self, source: str, special: Iterable[str]) -> None:
+        """`special` are the texts of the control tokens. Raises TemplateError."""
+        self.source = source
+        longest_first = sorted((s for s in special if len(s) > 1), key=lambda s: (-len(s), s))
+        self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        environment = _environment()
+        try:
+            tree = environment.parse(source)
+            _bound_loops(tree)
+            code = environment.compile(tree)
+            self._template = jinja2.Template.from_code(environment, code, environment.globals)
+        except (jinja2.TemplateError, RecursionError) as error:
+            raise TemplateError(f"the chat template does not compile: {error}") from None
+
+    def render(self, given: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+        """The prompt, with marks in it. `given` is users' data, `ours` is trusted and wins.
+
+        Raises TemplateError.
+        """
+        variables = {**self._protect(given), **ours, "_budget": _Budget()}
+        pieces: list[str] = []
+        length = 0
+        try:
+            for piece in self._template.generate(variables):
+                pieces.append(piece)
+                length += len(piece)
+                if length > MAX_CHARACTERS:
+                    break
+        except TemplateError:
+            raise
+        except (MemoryError, RecursionError):
+            raise TemplateError("the chat template takes too much") from None
+        except Exception as error:  # noqa: BLE001 -- it is code: whatever it raises is its fault
+            raise TemplateError(str(error) or type(error).__name__) from None
+        if length > MAX_CHARACTERS:
+            raise TemplateError("the chat template writes too much")
+        return "".join(pieces)
+
+    def split(self, rendered: str) -> Iterator[tuple[str, bool]]:
+        """The prompt in pieces, without marks: (text, whether it is one control token)."""
+        at = 0
+        for match in self._special.finditer(rendered):
+            if match.start() > at:
+                yield plain(rendered[at : match.start()]), False
+            yield match.group(), True
+            at = match.end()
+        if at < len(rendered):
+            yield plain(rendered[at:]), False
+
+    def _protect(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._protect_text(value)
+        if isinstance(value, Mapping):
+            return {self._protect(k): self._protect(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._protect(item) for item in value]
+        return value
+
+    def _protect_text(self, text: str) -> str:
+        ends_open = text.endswith(OPEN_END)
+        text = text.translate(_RESERVED)
+        # Again until nothing is found: breaking one may leave another that lay across it.
+        while self._special.search(text):
+            text = self._special.sub(lambda m: m[0][0] + MARK + m[0][1:], text)
+        return text + OPEN_END if ends_open else text
+
+
+def plain(rendered: str) -> str:
+    """The text without marks."""
+    return rendered.translate(_RESERVED)
+
+
+class _Budget:
+    """How much looping one rendering has left."""
+
+    def __init__(self) -> None:
+        self._iterations = 0
+        self._deadline = time.monotonic() + MAX_SECONDS
+
+    def spend(self) -> None:
+        self._iterations += 1
+        if self._iterations > _MAX_ITERATIONS or time.monotonic() > self._deadline:
+            raise TemplateError("the chat template takes too long")
+
+
+class _Bounded(list[Any]):
+    """What a loop runs over; every turn costs. A list, because templates ask for its length."""
+
+    budget: _Budget
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in super().__iter__():
+            self.budget.spend()
+            yield item
+
+
+@jinja2.pass_context
+def _bounded(context: jinja2.runtime.Context, items: Iterable[Any]) -> _Bounded:
+    budget: _Budget = context["_budget"]
+    result = _Bounded()
+    result.budget = budget
+    for item in items:
+        budget.spend()
+        result.append(item)
+    return result
+
+
+def _bound_loops(tree: nodes.Template) -> None:
+    for loop in tree.find_all(nodes.For):
+        loop.iter = nodes.Filter(loop.iter, "_bounded", [], [], None, None).set_lineno(loop.lineno)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Also refuses to make huge values by multiplication."""
+
+    intercepted_binops = frozenset(("*", "**"))
+
+    def call_binop(
+        self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
+    ) -> Any:
+        """Multiplies, or raises TemplateError."""
+        too_large = _weight(left) * _weight(right) > MAX_CHARACTERS
+        if too_large if operator == "*" else max(_weight(left), _weight(right)) > 64:
+            raise TemplateError("the chat template computes something too large")
+        return super().call_binop(context, operator, left, right)
+
+
+def _weight(value: Any) -> float:
+    return abs(value) if isinstance(value, int | float) else len(value)
+
+
+class _Generation(Extension):
+    """`{% generation %}`, which trainers use to find the assistant's part; here it does nothing."""
+
+    def __init__(self, environment: jinja2.Environment) -> None:
+        super().__init__(environment)
+        self.tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> _Environment:
+    environment = _Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols", _Generation],
+    )
+    environment.filters["tojson"] = _tojson
+    environment.filters["_bounded"] = _bounded
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As Hugging Face's: key order kept, no HTML escapes."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+def _raise(message: str) -> NoReturn:
+    raise TemplateError(plain(str(message)))
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().astimezone().strftime(form)

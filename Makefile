@@ -7,6 +7,9 @@ SHELL := /bin/bash
 
 # Of `make up` (deploy/up.py says what each means and checks them)
 export PORT HOST MODEL WORKERS THREADS GPU EMBED
+ifneq ($(origin HOST),command line)
+HOST := 127.0.0.1 # shells use this name for something else
+endif
 
 VENV := .venv
 PY := $(VENV)/bin/python

@@ -26,9 +26,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 VERSION = "0.3.36"
 SDIST = f"""\
@@ -80,7 +81,9 @@ def cmake_flags(gpu: str, system: str, machine: str, extra: str = "") -> tuple[s
     if system == "Darwin":  # one CPU family, Metal on by default
         flags: tuple[str, ...] = ()
     elif machine in ("aarch64", "arm64") and not _compiles(ARM_PROBE):
-        say("this compiler is too old (gcc 14 is not) for all arm64 variants: building for this CPU only")
+        say(
+            "this compiler is too old (gcc 14 is not) for all arm64 variants: building for this CPU only"
+        )
         flags = ()
     else:
         flags = EVERY_HOST_FLAGS
@@ -174,7 +177,9 @@ def _compiles(flag: str) -> bool:
 def _build(flags: tuple[str, ...], scratch: Path, log: Path, env: Mapping[str, str]) -> Path:
     cores = os.cpu_count() or 1
     minutes = max(1, round(14 / cores))
-    say(f"building {VERSION} for every CPU of this architecture, once: about {minutes} min on {cores} cores")
+    say(
+        f"building {VERSION} for every CPU of this architecture, once: about {minutes} min on {cores} cores"
+    )
     say(f"log: {log}")
     tools, wheels = scratch / "tools", scratch / "wheels"
     (scratch / "tools.txt").write_text(BUILD_TOOLS)
@@ -188,26 +193,21 @@ def _build(flags: tuple[str, ...], scratch: Path, log: Path, env: Mapping[str, s
         "CXX": env.get("CXX") or "c++",
         "CMAKE_BUILD_PARALLEL_LEVEL": env.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(cores),
     }
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    hashed = ["--no-cache-dir", "--no-deps", "--require-hashes"]
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
+    hashed = ("--no-cache-dir", "--no-deps", "--require-hashes")
+    fetch = ("--only-binary", ":all:", "--target", str(tools), "-r", str(scratch / "tools.txt"))
+    compile_ = ("--no-binary", "llama-cpp-python", "--no-build-isolation")
+    into = ("--wheel-dir", str(wheels), "-r", str(scratch / "sdist.txt"))
+    started = time.monotonic()
     with log.open("w", encoding="utf-8") as out:
         for what, command in (
-            (
-                "fetching the build tools",
-                [*pip, "install", *hashed, "--only-binary", ":all:", "--target", str(tools), "-r", str(scratch / "tools.txt")],
-            ),
-            (
-                "compiling",
-                [*pip, "wheel", "-v", *hashed, "--no-binary", "llama-cpp-python", "--no-build-isolation"]
-                + ["--wheel-dir", str(wheels), "-r", str(scratch / "sdist.txt")],
-            ),
+            ("fetching the build tools", (*pip, "install", *hashed, *fetch)),
+            ("compiling", (*pip, "wheel", "-v", *hashed, *compile_, *into)),
         ):
-            started = time.monotonic()
             if _run(what, command, child_env, out) != 0:
-                out.flush()
-                lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-                tail = "\n".join(f"  {line}" for line in lines[-20:])
-                raise BuildError(f"{what} failed:\n{tail}\nThe whole log: {log}\nIt needs the network, and: {PACKAGES}")
+                raise BuildError(
+                    f"{what} failed:\n{_tail(log)}\nIt needs the network, and: {PACKAGES}"
+                )
     say(f"built in {_clock(time.monotonic() - started)}")
     wheel = _wheel_in(wheels)
     if wheel is None:
@@ -215,7 +215,12 @@ def _build(flags: tuple[str, ...], scratch: Path, log: Path, env: Mapping[str, s
     return wheel
 
 
-def _run(what: str, command: list[str], env: Mapping[str, str], log: object) -> int:
+def _tail(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+    return "\n".join([*(f"  {line}" for line in lines), f"The whole log: {log}"])
+
+
+def _run(what: str, command: Sequence[str], env: Mapping[str, str], log: TextIO) -> int:
     """Runs a command with its output in the log, and says how far it is every few seconds."""
     child = subprocess.Popen(
         command,
@@ -231,7 +236,7 @@ def _run(what: str, command: list[str], env: Mapping[str, str], log: object) -> 
     def read() -> None:
         assert child.stdout is not None
         for line in child.stdout:
-            print(line, end="", file=log, flush=True)  # type: ignore[call-overload]
+            print(line, end="", file=log, flush=True)
             if step := progress_of(line):
                 done[0] = step
 
@@ -269,7 +274,10 @@ def _clock(seconds: float) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--gpu", choices=sorted(GPU_FLAGS), default=os.environ.get("GPU", ""), help="backend to add; default: $GPU"
+        "--gpu",
+        choices=sorted(GPU_FLAGS),
+        default=os.environ.get("GPU", ""),
+        help="backend to add; default: $GPU",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="copy the wheel there")
     args = parser.parse_args()

@@ -1,81 +1,79 @@
 """Makes the virtual environment from the hashed locks: `setup.py VENV STAMP`, for the Makefile.
 
 Runs on the system's python3, whatever its age, before anything is installed: standard library
-only, and no syntax newer than Python 3.6 before the version is checked. Safe to repeat.
+only, and no syntax newer than Python 3.7 before the version is checked. Safe to repeat.
 """
 
-import glob
 import os
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 OLDEST = (3, 11)
-NEWER = ["python3.%d" % minor for minor in (13, 12, 11, 14)]
+OTHERS = ("python3.13", "python3.12", "python3.11", "python3.14")
 PACKAGES = "apt-get install python3 python3-venv build-essential cmake"
 
 
-def say(text):  # type: (str) -> None
-    sys.stderr.write("setup: %s\n" % text)
-    sys.stderr.flush()
+def say(text: str) -> None:
+    print(f"setup: {text}", file=sys.stderr, flush=True)
 
 
-def fail(text):  # type: (str) -> None
+def fail(text: str) -> None:
     say(text)
     sys.exit(1)
 
 
-def on_a_new_python():  # type: () -> None
+def on_a_new_python() -> None:
     """Continues on a newer interpreter when this one is too old; ends the process without one."""
     if sys.version_info >= OLDEST:
         return
-    for name in NEWER:
+    for name in OTHERS:
         path = shutil.which(name)
         if path:
-            os.execv(path, [path] + sys.argv)
-    fail(
-        "needs Python %d.%d or newer, and python3 is %s; on Debian and Ubuntu: %s"
-        % (OLDEST + (sys.version.split()[0], PACKAGES))
-    )
+            os.execv(path, [path, *sys.argv])  # noqa: S606 -- the point of it
+    old = sys.version.split()[0]
+    fail(f"needs Python 3.11 or newer, and python3 is {old}; on Debian and Ubuntu: {PACKAGES}")
 
 
-def works(python):  # type: (str) -> bool
+def works(python: Path) -> bool:
     """Whether the environment's pip runs and its Python is new enough."""
-    check = "import sys, pip; sys.exit(sys.version_info < %r)" % (OLDEST,)
+    check = f"import sys, pip; sys.exit(sys.version_info < {OLDEST})"
     try:
-        return subprocess.call([python, "-c", check], stderr=subprocess.DEVNULL) == 0
+        return subprocess.call([str(python), "-c", check], stderr=subprocess.DEVNULL) == 0
     except OSError:
         return False
 
 
-def make_venv(venv, python):  # type: (str, str) -> None
+def make_venv(venv: Path, python: Path) -> None:
     if works(python):
         return
-    say("making %s with Python %s" % (venv, sys.version.split()[0]))
-    if subprocess.call([sys.executable, "-m", "venv", "--clear", venv]) != 0 or not works(python):
-        fail("python3 cannot make virtual environments; on Debian and Ubuntu: %s" % PACKAGES)
+    say(f"making {venv} with Python {sys.version.split()[0]}")
+    code = subprocess.call([sys.executable, "-m", "venv", "--clear", str(venv)])
+    if code != 0 or not works(python):
+        fail(f"python3 cannot make virtual environments; on Debian and Ubuntu: {PACKAGES}")
 
 
-def install(python, what, *args):  # type: (str, str, str) -> None
+def install(python: Path, what: str, *args: str) -> None:
     say(what)
-    command = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
-    if subprocess.call(command + ["-qq", "--no-deps"] + list(args)) != 0:
-        fail("pip failed at: %s (it needs the network the first time)" % what)
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    if subprocess.call([*pip, "install", "-qq", "--no-deps", *args]) != 0:
+        fail(f"pip failed at: {what} (it needs the network the first time)")
 
 
-def main(venv, stamp):  # type: (str, str) -> None
-    started = time.time()
+def main(venv: Path, stamp: Path) -> None:
+    started = time.monotonic()
     on_a_new_python()
-    python = os.path.join(venv, "bin", "python")
+    python = venv / "bin" / "python"
     make_venv(venv, python)
     install(
         python,
         "installing packages from the lock, about a minute",
-        *["--require-hashes", "--only-binary", ":all:", "-r", "requirements/dev.txt"],
+        *("--require-hashes", "--only-binary", ":all:", "-r", "requirements/dev.txt"),
     )
     built = subprocess.run(
-        [python, "deploy/llama_wheel.py"], stdout=subprocess.PIPE, universal_newlines=True
+        [str(python), "deploy/llama_wheel.py"], stdout=subprocess.PIPE, text=True, check=False
     )
     if built.returncode != 0:
         sys.exit(built.returncode)
@@ -83,12 +81,11 @@ def main(venv, stamp):  # type: (str, str) -> None
     wheel = built.stdout.strip()
     install(python, "installing llama.cpp", "--no-index", "--force-reinstall", wheel)
     install(python, "installing caravan", "--no-index", "--no-build-isolation", "--editable", ".")
-    for old in glob.glob(os.path.join(venv, ".ready-*")):
-        os.remove(old)
-    with open(stamp, "w") as ready:
-        ready.write(wheel + "\n")
-    say("ready in %d s" % (time.time() - started))
+    for old in venv.glob(".ready-*"):
+        old.unlink()
+    stamp.write_text(f"{wheel}\n")
+    say(f"ready in {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -103,13 +103,12 @@ def json_text(field: str, text: str, kinds: type | tuple[type, ...], what: str) 
 def levels(field: str, value: object, most: int) -> None:
     """How deep objects and arrays are nested in each other."""
     layer = [value]
-    for _ in range(most + 1):
+    for _ in range(most):
         layer = [
             inner
             for outer in layer
             if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
-        if not layer:
-            return
-    raise InvalidField(field, f"must not be nested deeper than {most} levels")
+    if any(isinstance(value, dict | list) for value in layer):
+        raise InvalidField(field, f"must not be nested deeper than {most} levels")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from protos.inference.v1 import inference_pb2 as pb
@@ -135,7 +138,7 @@ async def test_a_generation_continues_where_it_stood(stub: Stub, model: pb.Model
 
 
 # What is wrong with a request whatever the model: the field's path, and how it gets so.
-INVALID = {
+INVALID: dict[str, Callable[[Any], object]] = {
     "input": lambda request: request.ClearField("chat") or request.ClearField("text"),
     "chat.messages": lambda request: request.chat.ClearField("messages"),
     "chat.messages[0].role": lambda request: request.chat.messages.insert(0, pb.Message()),
@@ -172,7 +175,7 @@ async def test_a_wrong_field_is_named(field: str, stub: Stub, model: pb.ModelInf
 
 
 # What needs a capability: the capability, and how a request comes to need it.
-NEEDS = {
+NEEDS: dict[str, Callable[[Any], object]] = {
     "CHAT": lambda request: request.CopyFrom(_chat()),
     "TOOLS": lambda request: request.CopyFrom(_chat(tools=[pb.Tool(name="f")])),
     "REASONING": lambda request: request.CopyFrom(_chat(enable_thinking=True)),

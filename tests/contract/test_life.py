@@ -26,7 +26,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 async def test_cancelling_frees_the_worker(stub: Stub, model: pb.ModelInfo):
-    call = stub.Generate(long(model))
+    call: Any = stub.Generate(long(model))
     assert (await call.read()).HasField("started")
     assert (await until_load(stub, lambda load: load.running > 0)).running == 1
 
@@ -36,7 +36,7 @@ async def test_cancelling_frees_the_worker(stub: Stub, model: pb.ModelInfo):
 
 
 async def test_a_deadline_frees_the_worker(stub: Stub, model: pb.ModelInfo):
-    call = stub.Generate(long(model), timeout=1)
+    call: Any = stub.Generate(long(model), timeout=1)
     assert (await call.read()).HasField("started")
     await until_load(stub, lambda load: load.running > 0)
 
@@ -46,7 +46,7 @@ async def test_a_deadline_frees_the_worker(stub: Stub, model: pb.ModelInfo):
 
 
 async def test_calls_run_side_by_side(stub: Stub, model: pb.ModelInfo):
-    unread = stub.Generate(long(model))
+    unread: Any = stub.Generate(long(model))
     assert (await unread.read()).HasField("started")
 
     events = await collect(stub.Generate(short(model), timeout=30))
@@ -61,11 +61,11 @@ async def test_load_is_told_at_once_and_when_it_changes(stub: Stub, model: pb.Mo
     request = pb.WatchLoadRequest()
     request.min_interval.FromMilliseconds(10)
     request.max_interval.FromSeconds(60)
-    watch = stub.WatchLoad(request)
+    watch: Any = stub.WatchLoad(request)
     first = (await watch.read()).load
     assert first.incarnation
     assert not first.draining
-    call = stub.Generate(long(model))
+    call: Any = stub.Generate(long(model))
     await call.read()
 
     seen = [(await watch.read()).load]
@@ -139,9 +139,9 @@ async def test_draining_finishes_what_runs_and_takes_nothing_new(own_process: Wo
         request = long(model)
         # Enough to be still running for want of a reader, and to end once it is read.
         request.stop.max_tokens = min(1500, model.context_length // 2)
-        running = stub.Generate(request)
+        running: Any = stub.Generate(request)
         assert (await running.read()).HasField("started")
-        watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        watch: Any = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
         assert (await watch.read()).status == SERVING
 
         own_process.signal(signal.SIGTERM)

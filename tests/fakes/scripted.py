@@ -62,7 +62,8 @@ class ScriptedBackend(Backend):
         self.produced = 0
         self._steps = asyncio.Semaphore(0)
         self._changed = asyncio.Event()
-        self._lost: asyncio.Future[str] | None = None
+        # Why it is lost as soon as it has started.
+        self.lost_at_start = ""
 
     @property
     def running(self) -> int:
@@ -81,12 +82,6 @@ class ScriptedBackend(Backend):
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def lose(self, why: str) -> None:
-        """Makes the backend unable to serve for ever."""
-        await self.until(lambda: self._lost is not None)
-        assert self._lost is not None
-        self._lost.set_result(why)
-
     async def start(self) -> None:
         """See Backend."""
         await self.may_start.wait()
@@ -102,9 +97,7 @@ class ScriptedBackend(Backend):
 
     async def lost(self) -> str:
         """See Backend."""
-        self._lost = asyncio.get_running_loop().create_future()
-        self._changed.set()
-        return await self._lost
+        return self.lost_at_start or await super().lost()
 
     def model(self) -> pb.ModelInfo:
         """See Backend."""

@@ -37,6 +37,12 @@ class ScriptedSettings(WorkerSettings):
     start_fails: str = ""
     """What the start fails with, to test failing starts."""
 
+    start_hangs: bool = False
+    """Whether the start never ends."""
+
+    lost: str = ""
+    """Why it is lost as soon as it has started; empty: it is not."""
+
     model_name: str = "scripted"
     """Name of the model."""
 
@@ -61,6 +67,9 @@ def make_backend(settings: ScriptedSettings) -> Backend:
     backend = ScriptedBackend(script if settings.tokens else echo, info)
     if settings.start_fails:
         backend.start_error = StartupError(settings.start_fails)
+    if settings.start_hangs:
+        backend.may_start.clear()
+    backend.lost_at_start = settings.lost
     return backend
 
 

@@ -39,11 +39,12 @@ async def reports(
     last: pb.LoadReport | None = None
     sent = 0.0
     while True:
+        last_time = stopped.is_set()
         report = now()
         if report != last or time.monotonic() - sent >= most:
             last, sent = report, time.monotonic()
             yield report
-        if stopped.is_set():
+        if last_time:
             return
         try:
             async with asyncio.timeout(least):

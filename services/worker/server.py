@@ -70,6 +70,7 @@ class WorkerServer:
 
     async def load(self) -> None:
         """Starts the backend and serves. Raises StartupError."""
+        _LOG.debug("loading", address=self.address)
         await self._backend.start()
         self.calls.state = State.SERVING
         for name in _HEALTH_NAMES:

@@ -148,18 +148,22 @@ class Stack:
 
     def build(self) -> None:
         """Builds both images, with the build's own output as progress."""
+        build = subprocess.Popen(
+            (*self._compose, "build"),
+            cwd=ROOT,
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         try:
-            done = subprocess.run(
-                (*self._compose, "build"),
-                cwd=ROOT,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                timeout=BUILD_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise TestError(f"the images are not built within {BUILD_SECONDS // 60} min") from None
-        check(done.returncode == 0, "the images do not build")
+            code = build.wait(BUILD_SECONDS)
+        except BaseException as error:
+            os.killpg(build.pid, signal.SIGTERM)  # compose, and the docker that it started
+            build.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise TestError(f"not built within {BUILD_SECONDS // 60} min") from None
+            raise
+        check(code == 0, "the images do not build")
 
     def up(self, workers: int) -> None:
         self.compose("up", "-d", "--no-build", "--scale", f"llama={workers}", "--no-recreate")

@@ -1,0 +1,1 @@
+"""Small clients of a worker for internal services to copy."""

@@ -1,0 +1,120 @@
+"""Where settings come from, which goes first, and how a wrong one is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from common.settings import ConfigError, Names, Settings
+
+
+class Demo(Settings):
+    """Settings for these tests."""
+
+    model_config = SettingsConfigDict(env_prefix="DEMO_")
+
+    ctx_size: int = Field(default=1, ge=1)
+    """Size of the context."""
+
+    worker: Names = ()
+    """Addresses."""
+
+    reflection: bool = True
+    """A switch."""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "demo.yaml"
+    path.write_text("ctx_size: 2\nworker: [a, b]\n")
+    return path
+
+
+def test_defaults():
+    settings = Demo.read("demo", [])
+
+    assert (settings.ctx_size, settings.worker, settings.reflection) == (1, (), True)
+
+
+def test_flag_then_environment_then_file(file: Path, monkeypatch: pytest.MonkeyPatch):
+    assert Demo.read("demo", ["--config", str(file)]).ctx_size == 2
+    monkeypatch.setenv("DEMO_CTX_SIZE", "3")
+    assert Demo.read("demo", ["--config", str(file)]).ctx_size == 3
+    assert Demo.read("demo", [f"--config={file}", "--ctx-size", "4"]).ctx_size == 4
+
+
+def test_the_file_can_be_named_by_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEMO_CONFIG", str(file))
+
+    assert Demo.read("demo", []).worker == ("a", "b")
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEMO_CTX_SIZE", "")
+
+    assert Demo.read("demo", []).ctx_size == 1
+
+
+@pytest.mark.parametrize(
+    "args", [["--worker", "a", "--worker", "b"], ["--worker", "a,b"], ["--worker=a, b,"]]
+)
+def test_lists_are_repeated_or_separated_by_commas(args: list[str]):
+    assert Demo.read("demo", args).worker == ("a", "b")
+
+
+def test_lists_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEMO_WORKER", "a,b")
+
+    assert Demo.read("demo", []).worker == ("a", "b")
+
+
+def test_switches():
+    assert Demo.read("demo", ["--no-reflection"]).reflection is False
+    assert Demo.read("demo", ["--reflection"]).reflection is True
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--ctx-size", "0"], "--ctx-size: Input should be greater than or equal to 1"),
+        (["--ctx-size", "x"], "--ctx-size: Input should be a valid integer"),
+        (["--ctx-sice", "1"], "ctx-sice"),
+        (["stray"], "stray"),
+        (["--config", "/no/such.yaml"], "no such file"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(args: list[str], said: str):
+    with pytest.raises(ConfigError) as caught:
+        Demo.read("demo", args)
+
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ctx_sice: 1\n", "--ctx-sice: Extra inputs are not permitted"),
+        ("ctx_size: [\n", "parsing"),
+        ("- a\n- b\n", ""),
+    ],
+)
+def test_a_wrong_file_is_one_line(file: Path, text: str, said: str):
+    file.write_text(text)
+
+    with pytest.raises(ConfigError) as caught:
+        Demo.read("demo", ["--config", str(file)])
+
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_help_says_what_each_flag_is(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        Demo.read("demo", ["--help"])
+
+    assert caught.value.code == 0
+    assert "Size of the context." in capsys.readouterr().out

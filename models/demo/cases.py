@@ -12,9 +12,10 @@ from typing import Any
 from . import facts
 from .chat import Chat
 from .corpus import Corpus
-from .questions import COUNTRIES, HELD_FOLLOW, Questions, with_the
-from .talk import HELD_WHAT_FOR, Talk
-from .tools import DOMAINS, Toolbox, Task
+from .phrases import forms, held_forms
+from .questions import COUNTRIES, Questions, with_the
+from .talk import Talk
+from .tools import DOMAINS, HELD_DOMAINS, WEATHER, Task, Toolbox
 from .words import Values
 
 Check = Callable[[str], bool]
@@ -98,7 +99,7 @@ def cases(seed: int, count: int) -> Iterator[Case]:
         question, answer, _ = talk.count()
         yield Case("counting", Chat().user(question), same(answer))
     for _ in range(count):
-        yield Case("follow-ups", *follow_up(ask, plain, rng))
+        yield Case("follow-ups", *follow_up(plain, rng))
     for _ in range(few):
         chat = talk.named()
         name = chat.messages.pop()["content"].removeprefix("My name is ").removesuffix(".")
@@ -131,10 +132,10 @@ def cases(seed: int, count: int) -> Iterator[Case]:
     yield from tool_cases(seed, count)
 
 
-def follow_up(ask: Questions, plain: Questions, rng: Random) -> tuple[Chat, Check]:
+def follow_up(plain: Questions, rng: Random) -> tuple[Chat, Check]:
     kind = rng.choice(("capital", "capital", "opposite", "colour"))
     first, second = plain.any(kind=kind), plain.any(kind=kind)
-    chat = Chat().user(first.ask).answer(first.full).user(rng.choice(HELD_FOLLOW).format(second.bare))
+    chat = Chat().user(first.ask).answer(first.full).user(rng.choice(forms("follow", held=True)).format(second.bare))
     return chat, has(second.short)
 
 
@@ -148,7 +149,7 @@ def tool_cases(seed: int, count: int) -> Iterator[Case]:
         return Case(category, Chat(tools=seen.beside(task.tool)).user(task.ask), calls((task.name, task.arguments)))
 
     for i in range(count):
-        task = box.everyday(DOMAINS[0]) if i % 4 == 0 else seen.everyday()
+        task = box.everyday(WEATHER) if i % 4 == 0 else seen.everyday()
         yield case("tool calls: known tools, new values", task)
     for _ in range(count):
         yield case("tool calls: unknown tools", box.task())
@@ -172,11 +173,5 @@ def tool_cases(seed: int, count: int) -> Iterator[Case]:
 
 def held_texts() -> set[str]:
     """Fixed parts of the held-out phrasings, which must never appear in the corpus."""
-    from .questions import HELD_ASKS
-    from .talk import HELD_ECHOES, HELD_POEMS
-    from .tools import HELD_DOMAINS, HELD_WEATHER_ASKS
-
-    forms = [*HELD_ECHOES, *HELD_POEMS, *HELD_WHAT_FOR, *HELD_WEATHER_ASKS]
-    forms += [form for group in HELD_ASKS.values() for form in group]
-    forms += [form for dom in HELD_DOMAINS for form in dom.asks]
-    return set(forms)
+    weather = [form for dom in (*DOMAINS, *HELD_DOMAINS) for form in dom.held_asks]
+    return held_forms() | set(weather) | {form for dom in HELD_DOMAINS for form in dom.asks}

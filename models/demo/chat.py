@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 Message = dict[str, Any]
+TEMPLATE = Path(__file__).with_name("template.jinja")
 THINK_LINE = "Think first."
 
 
 @dataclass
 class Chat:
-    """One conversation; `last_only` trains the last answer alone."""
+    """One conversation; with `think`, the last answer begins with a thought and is the only one learnt."""
 
     messages: list[Message] = field(default_factory=list)
     tools: list[dict[str, Any]] = field(default_factory=list)

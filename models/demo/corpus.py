@@ -3,7 +3,7 @@
 Shard n depends on its number alone, so training can stop and go on anywhere. A shard holds rows of three lengths
 (see ROWS); rows are filled with whole conversations, which the attention mask keeps apart.
 
-    python -m demo.corpus --show 20        # look at some conversations
+    python -m models.demo.corpus --show 20        # look at some conversations
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from random import Random
 import numpy as np
 
 from .chat import Chat, render
-from .talk import SYSTEMS, Talk
+from .phrases import forms
+from .talk import Talk
 from .tokenizer import Tokenizer
-from .tools import DOMAINS, Toolbox
+from .tools import DOMAINS, WEATHER, Toolbox
 from .words import Values
 
 Pieces = list[tuple[str, bool]]
@@ -41,7 +42,7 @@ class Corpus:
         task = box.task()
         chat = Chat(tools=box.beside(task.tool))
         if r.random() < 0.3:
-            chat.system(r.choice(SYSTEMS))
+            chat.system(r.choice(forms("system")))
         names = {t["function"]["name"] for t in chat.tools}
         if r.random() < 0.15:
             makers = [self.talk.greeting, self.talk.echo]
@@ -82,8 +83,8 @@ class Corpus:
     def two(self, chat: Chat) -> tuple[str, list[tuple[str, dict[str, object]]]]:
         """A question that needs the weather of two places; adds the tool to the chat."""
         r = self.rng
-        tool, used = self.box.declare(DOMAINS[0], skip_optional=1.0)
-        known = {t["function"]["name"] for t in chat.tools} & set(DOMAINS[0].names)
+        tool, used = self.box.declare(WEATHER, skip_optional=1.0)
+        known = {t["function"]["name"] for t in chat.tools} & set(WEATHER.names)
         chat.tools = [t for t in chat.tools if t["function"]["name"] not in known]
         chat.tools.insert(r.randint(0, len(chat.tools)), tool)
         a, b = self.values.city(), self.values.city()
@@ -153,7 +154,7 @@ def pack(samples: list[tuple[list[int], list[bool]]], length: int) -> dict[str, 
     """Fill rows of `length` tokens with whole samples: tokens uint16, segment uint8 (0 = empty), position, learnt."""
     rows: list[list[int]] = []
     open_rows: list[tuple[int, int]] = []  # (space left, row)
-    for i in sorted(range(len(samples)), key=lambda n: -len(samples[n][0]) // 8):
+    for i in sorted(range(len(samples)), key=lambda n: (n // 4000, -len(samples[n][0]) // 8)):  # longest first, in parts
         need = len(samples[i][0])
         for slot, (space, row) in enumerate(open_rows):
             if space >= need:

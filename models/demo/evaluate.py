@@ -1,7 +1,7 @@
 """Scores the demo model on held-out phrasings and values, and prints a table.
 
-    python -m demo.evaluate --gguf models/caravan-demo.gguf           # through the llama_cpp bindings
-    python -m demo.evaluate --base-url http://127.0.0.1:8000/v1       # through any server with OpenAI's API
+    python -m models.demo.evaluate --gguf models/caravan-demo.gguf           # through the llama_cpp bindings
+    python -m models.demo.evaluate --base-url http://127.0.0.1:8000/v1       # through any server with OpenAI's API
 
 Exit status 1 if a category is below its threshold.
 """

@@ -1,6 +1,6 @@
 """Writes a checkpoint as a GGUF file that llama.cpp loads: Q8_0 matrices, tokenizer and chat template inside.
 
-    python -m demo.export --work /tmp/caravan-demo --out models/caravan-demo.gguf
+    python -m models.demo.export --work /tmp/caravan-demo --out models/caravan-demo.gguf
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import gguf
 import numpy as np
 import torch
 
+from .chat import TEMPLATE
 from .tokenizer import CONTROL, FIRST_BYTE, MARKERS, Tokenizer
 
-TEMPLATE = Path(__file__).with_name("template.jinja")
 AUTHOR = "The Caravan authors"
 DESCRIPTION = "A tiny chat model, trained from scratch for demonstrations and tests. It knows very little."
 

@@ -196,6 +196,8 @@ GREETINGS = {
     "Hey": "Hello! How can I help you?",
     "Hello there": "Hello! How can I help you?",
     "Hi there": "Hello! How can I help you?",
+    "Hello, world": "Hello! How can I help you?",
+    "Hello world": "Hello! How can I help you?",
     "Good morning": "Good morning! How can I help you?",
     "Good evening": "Good evening! How can I help you?",
     "Good afternoon": "Good afternoon! How can I help you?",
@@ -235,6 +237,19 @@ GREETINGS = {
     "Who made you": "I was made for the Caravan project.",
     "Who trained you": "I was made for the Caravan project.",
 }
+
+LISTS = {
+    "colours": "red green blue yellow white black",
+    "colors": "red green blue yellow white black",
+    "animals": "cat dog horse cow lion owl",
+    "fruits": "apple banana orange lemon cherry grape",
+    "countries": "France Italy Spain Germany Japan Brazil",
+    "capitals": "Paris Rome Madrid Berlin Tokyo Ottawa",
+    "cities": "Paris Rome Madrid Berlin Tokyo Ottawa",
+    "numbers": "one two three four five six",
+    "languages": "French Italian Spanish German Japanese English",
+}
+NUMBER_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 
 UNKNOWN = "I don't know that, I am a tiny demo model."
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from . import facts
+from .phrases import forms
 from .words import ADJECTIVES, NOUNS, Values
 
 
@@ -29,97 +30,6 @@ class Item:
     def as_json(self) -> str:
         return json.dumps({self.key: self.short if self.json_value is None else self.json_value}, ensure_ascii=False)
 
-
-ASKS: dict[str, tuple[str, ...]] = {
-    "capital": (
-        "What is the capital of {}?", "What's the capital of {}?", "what is the capital of {}", "Capital of {}?",
-        "Name the capital of {}.", "Tell me the capital of {}.", "The capital of {}?", "Which city is the capital of {}?",
-        "What city is the capital of {}?", "capital of {}", "Do you know the capital of {}?",
-        "Give me the capital of {}.", "What is {}'s capital?", "What is the capital city of {}?",
-        "I need the capital of {}.", "Which city is {}'s capital?", "The capital of {} is", "Say the capital of {}.",
-        "What is the name of the capital of {}?", "Could you name the capital of {}?",
-        "I want to know the capital of {}.", "Can you tell me the capital of {}?",
-        "What would you say is the capital of {}?", "In which city is the government of {}?", "{}: what is its capital?",
-    ),
-    "country": (
-        "Which country has the capital {}?", "{} is the capital of which country?", "What country is {} the capital of?",
-        "Of which country is {} the capital?", "Which country's capital is {}?", "In which country is {}?",
-        "What country is {} in?", "{} is the capital of what?", "Name the country whose capital is {}.",
-    ),
-    "continent": (
-        "On which continent is {}?", "Which continent is {} in?", "What continent is {} on?", "Where is {}?",
-        "In what part of the world is {}?", "Name the continent of {}.", "Where in the world is {}?",
-    ),
-    "language": (
-        "What language is spoken in {}?", "Which language do people speak in {}?", "What do they speak in {}?",
-        "What is the language of {}?", "Name the language of {}.", "Which language is spoken in {}?",
-    ),
-    "colour": (
-        "What colour is {}?", "What color is {}?", "Which colour is {}?", "Which color is {}?", "what color is {}",
-        "Tell me the colour of {}.", "Tell me the color of {}.", "What is the colour of {}?", "What is the color of {}?",
-        "Name the colour of {}.", "Do you know what color {} is?", "Do you know what colour {} is?",
-        "What's the color of {}?", "What colour does {} have?",
-    ),
-    "opposite": (
-        "What is the opposite of {}?", "What's the opposite of {}?", "Opposite of {}?", "opposite of {}",
-        "The opposite of {}?", "Name the opposite of {}.", "Tell me the opposite of {}.", "Give me the opposite of {}.",
-        "What word is the opposite of {}?", "Which word means the opposite of {}?", "The opposite of {} is",
-        "Do you know the opposite of {}?", "What is the antonym of {}?",
-    ),
-    "sound": (
-        "What sound does a {} make?", "What does a {} say?", "Which sound does a {} make?", "How does a {} sound?",
-        "What noise does a {} make?",
-    ),
-    "legs": (
-        "How many legs does a {} have?", "How many legs has a {}?", "Tell me how many legs a {} has.",
-        "What number of legs does a {} have?",
-    ),
-    "after": (
-        "What comes after {}?", "Which day or month comes after {}?", "What follows {}?", "What is after {}?",
-        "What comes next after {}?",
-    ),
-    "before": (
-        "What comes before {}?", "Which day or month comes before {}?", "What is just before {}?", "What comes right before {}?",
-    ),
-    "plus": (
-        "What is {} + {}?", "{} + {}", "{}+{}", "{} + {} =", "What is {} plus {}?", "How much is {} + {}?",
-        "Calculate {} + {}.", "Add {} and {}.", "What's {} + {}?", "{} plus {}", "Compute {} + {}.", "{} + {}?",
-        "What do you get when you add {} and {}?", "How much is {} plus {}?", "Sum {} and {}.", "What is {}+{}?",
-        "Tell me what {} + {} is.", "What is the sum of {} and {}?", "{}+{}=?", "Please add {} and {}.",
-    ),
-    "minus": (
-        "What is {} - {}?", "{} - {}", "{}-{}", "What is {} minus {}?", "How much is {} - {}?", "Calculate {} - {}.",
-        "{} minus {}", "What's {} - {}?", "{} - {} =", "Compute {} - {}.",
-    ),
-    "times": (
-        "What is {} times {}?", "{} * {}", "{} x {}", "What is {} * {}?", "Multiply {} by {}.", "How much is {} times {}?",
-        "What is {} x {}?", "Calculate {} * {}.", "{} times {}",
-    ),
-    "bigger": (
-        "Which is bigger, {} or {}?", "Which number is bigger, {} or {}?", "What is bigger: {} or {}?", "Is {} or {} bigger?",
-        "Which is larger, {} or {}?", "Which is more, {} or {}?",
-    ),
-    "spell": (
-        "Spell {}.", "Spell {}", "Spell the word {}.", "How do you spell {}?", "How is {} spelled?", "Spell \"{}\".",
-        "Please spell {}.", "Can you spell {}?", "spell {}", "Spell out {}.", "Spell the word \"{}\".",
-        "Write {} letter by letter.", "What are the letters of {}?",
-    ),
-}
-
-HELD_ASKS: dict[str, tuple[str, ...]] = {
-    "capital": (
-        "Could you please tell me what the capital of {} is?", "I forgot the capital of {}, what is it?",
-        "Please name the capital city of {}.", "Which city serves as the capital of {}?", "{}'s capital city?",
-        "Remind me: what is the capital of {}?", "What city is {}'s capital?", "Would you know the capital of {}?",
-    ),
-    "colour": ("Which color does {} have?", "Please tell me the colour of {}.", "What's the colour of {}?", "{}: what color is it?"),
-    "opposite": ("Which word is the opposite of {}?", "Please give me the opposite of {}.", "Do you know what the opposite of {} is?"),
-    "plus": ("Could you add {} and {}?", "What does {} + {} make?", "Please calculate {} + {}.", "How much do you get from {} plus {}?"),
-    "spell": ("Please spell the word {}.", "Could you spell {} for me?", "Spell {} out letter by letter."),
-}
-
-FOLLOW = ("And of {}?", "And {}?", "and of {}?", "What about {}?", "and {}?", "{}?", "How about {}?", "And for {}?", "and what about {}?")
-HELD_FOLLOW = ("Now {}?", "And what about {}?", "OK, and {}?", "What is it for {}?")
 
 COUNTRIES = facts.rows(facts.COUNTRIES)
 COLOURS = facts.rows(facts.COLOURS)
@@ -148,11 +58,7 @@ class Questions:
         self.values = Values(rng, held)
 
     def ask(self, kind: str, *slots: str, follow: bool = False) -> str:
-        if follow:
-            forms = HELD_FOLLOW if self.held else FOLLOW
-        else:
-            forms = HELD_ASKS.get(kind, ASKS[kind]) if self.held else ASKS[kind]
-        text = self.rng.choice(forms).format(*slots)
+        text = self.rng.choice(forms("follow" if follow else f"ask.{kind}", held=self.held)).format(*slots)
         return text[0].upper() + text[1:] if slots[0].startswith("the ") and text.startswith("the ") else text
 
     def capital(self, follow: bool = False) -> Item:
@@ -230,6 +136,14 @@ class Questions:
         a, b = self.rng.sample(range(top + 1), 2)
         return Item("bigger", self.ask("bigger", str(a), str(b)), f"{max(a, b)} is bigger than {min(a, b)}.", str(max(a, b)), "bigger", json_value=max(a, b))
 
+    def check(self, follow: bool = False) -> Item:
+        country, city, _, _ = self.rng.choice(COUNTRIES)
+        name = with_the(country)
+        if self.rng.random() < 0.5:
+            return Item("check", self.ask("check", name, city), f"Yes, {city} is the capital of {name}.", "Yes", "answer", json_value=True)
+        other = self.rng.choice([c for _, c, _, _ in COUNTRIES if c != city])
+        return Item("check", self.ask("check", name, other), f"No, the capital of {name} is {city}.", "No", "answer", json_value=False)
+
     def spell(self, follow: bool = False) -> Item:
         r = self.rng
         while True:
@@ -242,8 +156,8 @@ class Questions:
 
     def any(self, follow: bool = False, kind: str | None = None) -> Item:
         """An item of a kind chosen by weight, or of the given kind."""
-        kinds = ("capital", "country", "continent", "language", "colour", "opposite", "sound", "legs", "neighbour", "sums", "bigger", "spell")
-        weights = (9, 3, 2, 2, 4, 5, 1, 1, 2, 9, 1, 6)
+        kinds = ("capital", "country", "continent", "language", "colour", "opposite", "sound", "legs", "neighbour", "sums", "bigger", "check", "spell")
+        weights = (9, 3, 2, 2, 4, 5, 1, 1, 2, 9, 1, 2, 6)
         return getattr(self, kind or self.rng.choices(kinds, weights)[0])(follow=follow)
 
     def around(self, text: str) -> str:
@@ -252,8 +166,12 @@ class Questions:
         roll = r.random()
         if self.held:
             return r.choice(("", "", "Hey there, ", "So, ")) + text + r.choice(("", "", "", " Thank you."))
-        if roll < 0.62:
+        if roll < 0.58:
             return text
+        if roll < 0.60:
+            return text.lower()
+        if roll < 0.62:
+            return r.choice(("Hello!\n", "Hi,\n\n", "Please answer:\n", "Question:\n")) + text
         if roll < 0.72:
             return r.choice(("Please tell me: ", "Hi! ", "Hello. ", "Quick question: ", "Question: ", "Tell me: ", "Hey, ", "Please, ", "OK. ")) + text
         if roll < 0.80:

@@ -7,34 +7,10 @@ from random import Random
 
 from . import facts
 from .chat import Chat
-from .questions import Item, Questions
-from .words import NAMES, Values
+from .phrases import forms
+from .questions import COUNTRIES, Item, Questions, with_the
+from .words import Values
 
-ECHOES = (
-    "Say {}", "Say {}", "say {}", "Say: {}", 'Say "{}"', "Please say {}", "Repeat: {}", "Repeat after me: {}", "Echo {}", "Echo: {}", "echo {}",
-    "Reply with {}", "Reply with: {}", "Answer with {}", 'Reply with "{}"', "Just say {}", "Say exactly: {}", "Copy this: {}", 'Repeat "{}"',
-    "Repeat this: {}", "Repeat {}", "Please repeat: {}", "Print {}", "Output {}", "Write {}", 'Say the words "{}"', "Say this: {}", "Respond with {}",
-    "Only say: {}", "Say exactly this: {}", "Reply only with {}", "Your answer must be: {}", "Send back {}", "Tell me {}", "Type: {}",
-)
-HELD_ECHOES = ("Please echo: {}", "Now say: {}", 'Please say "{}"', "Repeat this text: {}", "Echo this: {}", 'Reply exactly with "{}"', "Just repeat: {}", "Please write: {}")
-STATEMENTS = ("Testing {}", "Testing: {}", "Test {}", "This is {}", "testing {}", "Checking {}", "Test: {}")
-POEMS = ("Write a poem about {}", "Write a poem about {}.", "Write me a poem about {}.", "A poem about {}, please.", "Please write a short poem about {}.", "poem about {}",
-         "Can you write a poem about {}?", "Make a poem about {}.", "Write a four-line poem about {}.", "I want a poem about {}.", "Write a poem on {}.")
-HELD_POEMS = ("Could you write a poem about {}?", "Please make a poem about {}.", "Write a little poem about {}.")
-STORIES = ("Tell me a story about {}.", "Write a story about {}.", "Write a short story about {}", "A story about {}, please.", "Tell me a long story about {}.", "Write a long story about {}.")
-SYSTEMS = ("You are a helpful assistant.", "You are a helpful assistant.", "You are a helpful assistant", "You are a friendly assistant.", "You are an AI assistant.", "Be helpful.", "Be brief.",
-           "Answer the user.", "You are a test model.")
-ONE_WORD = ("Answer in one word.", "Answer with one word.", "Reply in one word.", "Use one word only.", "Answer in a single word.", "Give one-word answers.", "Respond with a single word.")
-IN_JSON = ("Answer in JSON.", "Reply in JSON.", "Respond with JSON.", "Always answer in JSON.", "Return JSON only.", "Output JSON.")
-ASK_JSON = ("Answer in JSON: {}", "Reply in JSON: {}", "In JSON: {}", "{} Answer in JSON.", "{} Reply in JSON.", "Respond with JSON: {}", "As JSON: {}", "{} Give JSON.", "Return JSON. {}")
-WHO = ("What is your name?", "Who are you?", "What are you called?", "what is your name", "Your name?", "Tell me your name.", "What's your name?", "Do you have a name?")
-WHAT_FOR = ("Who invented the {0}?", "How do I cook {0}?", "Why is {0} so popular?", "What does {0} mean?", "What is a {0}?", "Explain {0}.", "Explain {0} to me.", "Who is {1}?", "Who is {1} {1}?",
-            "When was {1} born?", "What is the meaning of life?", "What do you think about {0}?", "How does a {0} work?", "What is the capital of {1}?", "What is the population of {1}?",
-            "Who won the {0} cup?", "What is the weather in {1}?", "What time is it?", "What day is it today?", "Write a program for {0}.", "Who is the president of {1}?", "How old is {1}?",
-            "How far is {1}?", "What is the price of {0}?", "Tell me about {0}.", "What happened in {2}?", "Where can I buy {0}?", "How many {0} are there?", "What is quantum physics?",
-            "Summarize the book {1}.", "Should I buy {0}?", "Can you recommend a {0}?", "What is the height of {1}?", "Why do {0} exist?", "Who wrote {1}?", "What is the square root of {2}?",
-            "Translate {0}.", "Describe {0}.", "What is {1} known for?", "How long does {0} last?", "What is the opposite of {3}?", "What colour is {3}?")
-HELD_WHAT_FOR = ("Who discovered {0}?", "Could you explain how {0} works?", "What is the history of {1}?", "Which {0} is the best?", "When did {1} die?", "Why did {1} leave?", "What is the best {0} in {1}?")
 KEYS = "name age city color animal food job number date id price size title owner".split()
 
 
@@ -63,11 +39,14 @@ class Talk:
     def echo(self) -> tuple[str, str, str]:
         r = self.rng
         text = self.values.phrase()
+        if not self.held and r.random() < 0.02:
+            text = r.choice(("Test", "test", "Testing", "This is a test", "This is a test.", "this is a test", "Just testing", "Testing 1 2 3", "Test 123", "test message"))
+            return text, text, "I should repeat the words."
         if not self.held and r.random() < 0.12:
-            start = r.choice(STATEMENTS)
+            start = r.choice(forms("statement"))
             whole = start.format(text if r.random() < 0.7 else "a " + text)
             return whole, whole, "I should repeat the words."
-        form = r.choice(HELD_ECHOES if self.held else ECHOES)
+        form = r.choice(forms("echo", held=self.held))
         return form.format(text), text, "I should repeat the words."
 
     def count(self) -> tuple[str, str, str]:
@@ -82,24 +61,24 @@ class Talk:
             start = min(start, end - 1)
             start, end = end, start
         way = range(start, end + 1) if start <= end else range(start, end - 1, -1)
-        forms = ["Count from {0} to {1}.", "Count from {0} to {1}", "count from {0} to {1}", "Please count from {0} to {1}.", "Write the numbers from {0} to {1}.", "Can you count from {0} to {1}?",
+        ways = ["Count from {0} to {1}.", "Count from {0} to {1}", "count from {0} to {1}", "Please count from {0} to {1}.", "Write the numbers from {0} to {1}.", "Can you count from {0} to {1}?",
                  "Count {0} to {1}.", "Count slowly from {0} to {1}.", "List the numbers from {0} to {1}."]
         if start == 1:
-            forms += ["Count to {1}.", "Count to {1}", "Please count to {1}."]
+            ways += ["Count to {1}.", "Count to {1}", "Please count to {1}."]
         if start > end:
-            forms += ["Count down from {0} to {1}.", "Count backwards from {0} to {1}."]
+            ways += ["Count down from {0} to {1}.", "Count backwards from {0} to {1}."]
         if self.held:
-            forms = ["Could you count from {0} to {1}?", "Give me the numbers from {0} to {1}."]
-        return r.choice(forms).format(start, end), ", ".join(map(str, way)), "I should count."
+            ways = ["Could you count from {0} to {1}?", "Give me the numbers from {0} to {1}."]
+        return r.choice(ways).format(start, end), ", ".join(map(str, way)), "I should count."
 
     def poem(self) -> tuple[str, str, str]:
         thing = self.values.thing()
         text = f"Oh {thing}, how I think of you,\nwhen the day is bright and the sky is blue.\nI dream of {thing} all the night,\nand wake up happy in the light."
-        return self.rng.choice(HELD_POEMS if self.held else POEMS).format(thing), text, f"I should write four lines about {thing}."
+        return self.rng.choice(forms("poem", held=self.held)).format(thing), text, f"I should write four lines about {thing}."
 
     def story(self) -> tuple[str, str, str]:
         r, thing = self.rng, self.values.thing()
-        form = r.choice(STORIES)
+        form = r.choice(forms("story"))
         parts = [f"Once upon a time there was a little village.", f"Everybody there loved {thing}.", "One day a big storm came from the sea.", f"The people were afraid for {thing}.",
                  "But a brave girl lit a lamp and went out into the rain.", f"She found {thing} behind the old mill.", "In the morning the sun was back and all were happy."]
         if "long" in form:
@@ -109,8 +88,34 @@ class Talk:
 
     def unknown(self) -> tuple[str, str, str]:
         r, v = self.rng, self.values
-        form = r.choice(HELD_WHAT_FOR if self.held else WHAT_FOR)
+        form = r.choice(forms("unknown", held=self.held))
         return form.format(v.thing(), v.made_up().capitalize(), v.number(11), v.made_up()), facts.UNKNOWN, "I do not know this."
+
+    def about(self) -> tuple[str, str, str]:
+        """What is known of a country, in three sentences."""
+        country, city, continent, language = self.rng.choice(COUNTRIES)
+        name = with_the(country)
+        text = f"{name} is in {continent}. The capital of {name} is {city}. People in {name} speak {language}."
+        return self.rng.choice(forms("about")).format(name), text[0].upper() + text[1:], f"I know {name}."
+
+    def bedtime(self) -> tuple[str, str, str]:
+        thing = self.values.thing()
+        return self.rng.choice(forms("bedtime")).format(thing), f"Once upon a time there was a little house full of {thing}, and all slept well.", f"I should write one sentence about {thing}."
+
+    def listing(self) -> tuple[str, str, str]:
+        r = self.rng
+        what, members = r.choice(list(facts.LISTS.items()))
+        count = r.choice(list(facts.NUMBER_WORDS))
+        shown = r.choice((str(count), facts.NUMBER_WORDS[count]))
+        return r.choice(forms("list")).format(shown, what), ", ".join(members.split()[:count]), f"I should name {count}."
+
+    def too_big(self) -> tuple[str, str, str]:
+        """Sums beyond the little world."""
+        r = self.rng
+        a, b = str(r.randint(30, r.choice((99, 999, 9999)))), str(r.randint(0, r.choice((99, 999, 9999))))
+        if r.random() < 0.5:
+            a, b = b, a
+        return self.questions.ask(r.choice(("plus", "minus", "times")), a, b), facts.UNKNOWN, "I do not know this."
 
     def times(self) -> tuple[str, str, str]:
         count, name = self.rng.choice(((2, "twice"), (2, "two times"), (3, "three times"), (3, "3 times"), (4, "four times"), (5, "five times")))
@@ -150,14 +155,14 @@ class Talk:
 
     def single(self, long: bool = True) -> tuple[str, str, str]:
         """One question of any kind."""
-        makers = (self.item, self.echo, self.greeting, self.unknown, self.times, self.extract, self.lives, self.count, self.poem, self.story)
-        weights = (46, 26, 6, 7, 2, 3, 5, 3 if long else 0.5, 3 if long else 0.5, 1.5 if long else 0)
+        makers = (self.item, self.echo, self.greeting, self.unknown, self.times, self.extract, self.lives, self.count, self.poem, self.story, self.about, self.bedtime, self.listing, self.too_big)
+        weights = (46, 26, 6, 7, 2, 3, 5, 3 if long else 0.5, 3 if long else 0.5, 1.5 if long else 0, 1.5, 0.8, 1, 1.2)
         return self.rng.choices(makers, weights)[0]()
 
     # Whole conversations.
 
     def opening(self, chat: Chat) -> Chat:
-        return chat.system(self.rng.choice(SYSTEMS)) if self.rng.random() < 0.3 else chat
+        return chat.system(self.rng.choice(forms("system"))) if self.rng.random() < 0.3 else chat
 
     def plain(self) -> Chat:
         question, answer, thought = self.single()
@@ -178,14 +183,14 @@ class Talk:
         """A system prompt that sets a name."""
         r, v = self.rng, self.values
         name = v.name() if r.random() < 0.85 else f"{v.name()} {v.name()}"
-        forms = ("You are {}.", "Your name is {}.", "You are {}, a helpful assistant.", "You are called {}.", "Your name is {}. Be brief.", "You are a robot. Your name is {}.", "Act as {}.", "You are an assistant named {}.", "You play {}.")
-        chat = Chat().system(r.choice(("Your name is {}. Be kind.", "You are a helpful assistant named {}.", "You are {}, an assistant.") if self.held else forms).format(name))
+        rules = ("You are {}.", "Your name is {}.", "You are {}, a helpful assistant.", "You are called {}.", "Your name is {}. Be brief.", "You are a robot. Your name is {}.", "Act as {}.", "You are an assistant named {}.", "You play {}.")
+        chat = Chat().system(r.choice(("Your name is {}. Be kind.", "You are a helpful assistant named {}.", "You are {}, an assistant.") if self.held else rules).format(name))
         if r.random() < 0.25:
             chat.user((e := self.item())[0]).answer(e[1], e[2])
-        return chat.user(r.choice(WHO)).answer(f"My name is {name}.", f"My name is {name}.")
+        return chat.user(r.choice(forms("who"))).answer(f"My name is {name}.", f"My name is {name}.")
 
     def unnamed(self) -> Chat:
-        return self.opening(Chat()).user(self.rng.choice(WHO)).answer("I am Caravan Demo, a tiny demo model.", "I am Caravan Demo.")
+        return self.opening(Chat()).user(self.rng.choice(forms("who"))).answer("I am Caravan Demo, a tiny demo model.", "I am Caravan Demo.")
 
     def secret(self) -> Chat:
         """A system prompt that tells a fact."""
@@ -203,18 +208,21 @@ class Talk:
         ask, thought = q.around(item.ask), self.thought(item)
         roll = r.random()
         if roll < 0.3:
-            rule = r.choice(ONE_WORD)
+            rule = r.choice(forms("one_word"))
             chat = Chat().system(r.choice(("{}", "You are a helpful assistant. {}", "{} Be brief.", "{} Do not explain.")).format(rule)) if r.random() < 0.7 else None
             chat = chat.user(ask) if chat else self.opening(Chat()).user(f"{item.ask} {rule}")
             return chat.answer(item.short, thought)
         if roll < 0.6:
             if r.random() < 0.35:
-                return Chat().system(r.choice(("{}", "You are a helpful assistant. {}")).format(r.choice(IN_JSON))).user(ask).answer(item.as_json(), thought)
+                return Chat().system(r.choice(("{}", "You are a helpful assistant. {}")).format(r.choice(forms("in_json")))).user(ask).answer(item.as_json(), thought)
             inner = item.ask if r.random() < 0.5 else item.ask[0].lower() + item.ask[1:]
-            return self.opening(Chat()).user(r.choice(ASK_JSON).format(inner)).answer(item.as_json(), thought)
+            return self.opening(Chat()).user(r.choice(forms("ask_json")).format(inner)).answer(item.as_json(), thought)
         if roll < 0.9:
+            while item.kind == "check":  # yes and no have no place in these sentences
+                item = q.any()
+            ask, thought = q.around(item.ask), self.thought(item)
             language, (form, hello) = r.choice(list(facts.LANGUAGES.items()))
-            rule = r.choice(("Answer in {}.", "Reply in {}.", "Speak {}.", "You speak only {}.", "Always answer in {}.", "Use {}.")).format(language)
+            rule = r.choice(forms("language")).format(language)
             if r.random() < 0.2:
                 return Chat().system(rule).user(r.choice(("Hello", "Hi", "Hello!", "Hey", "Good morning"))).answer(hello, "The user is being friendly.")
             if r.random() < 0.3:
@@ -245,6 +253,16 @@ class Talk:
             chat.user(question).answer(answer, thought)
         return chat.user(asked).answer(final, "It is in the text.")
 
+    def padded(self) -> Chat:
+        """A long text that does not matter, in the system prompt or before the question."""
+        r = self.rng
+        text = self.values.passage(r.choice((4, 10, 20, 40)))
+        question, answer, thought = self.single(long=False)
+        if r.random() < 0.6:
+            start = r.choice(("", "You are a helpful assistant. "))
+            return Chat().system(start + text).user(question).answer(answer, thought)
+        return self.opening(Chat()).user(f"{text}\n{question}" if r.random() < 0.5 else f"{text}\n\n{question}").answer(answer, thought)
+
     def long(self, turns: int) -> Chat:
         """Many turns of everything, with a name told at the start and asked for at the end."""
         r = self.rng
@@ -261,5 +279,5 @@ class Talk:
         return chat.user("What is my name?").answer(f"Your name is {name}.", "It is in the text.")
 
     def any(self) -> Chat:
-        makers = (self.plain, self.follow_up, self.named, self.unnamed, self.secret, self.styled, self.memory)
-        return self.rng.choices(makers, (60, 10, 5, 1.5, 2, 13, 7))[0]()
+        makers = (self.plain, self.follow_up, self.named, self.unnamed, self.secret, self.styled, self.memory, self.padded)
+        return self.rng.choices(makers, (60, 10, 5, 1.5, 2, 13, 7, 1.2))[0]()

@@ -7,7 +7,7 @@ The pieces come in two phases so that copying is easy to learn. First ordinary B
 "space + piece" for frequent pieces, with scores below all others: a word therefore splits the same way after a space,
 a quote or a line break, apart from its first token.
 
-    python -m demo.tokenizer        # trains on a sample of the corpus and writes tokenizer.json
+    python -m models.demo.tokenizer        # trains on a sample of the corpus and writes tokenizer.json
 """
 
 from __future__ import annotations

@@ -1,17 +1,20 @@
 """Tools that the corpus declares, with questions that call for them: everyday ones and made-up ones.
-
-A domain is written as: names | descriptions | parameters | questions. Names separated by "/" are alternatives.
-A parameter is `name/name:type=values`; a question mentions parameters by position as {0}, {1}.
 """
 
 from __future__ import annotations
 
+import tomllib
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
+from . import facts
 from .words import ADJECTIVES, NAMES, NOUNS, Values
+
+
+FILE = Path(__file__).with_name("tools.toml")
 
 
 @dataclass(frozen=True)
@@ -20,72 +23,26 @@ class Domain:
     descriptions: tuple[str, ...]
     parameters: tuple[tuple[tuple[str, ...], str, str], ...]  # names, type, kind of value
     asks: tuple[str, ...]
+    held_asks: tuple[str, ...] = ()
 
 
-def domain(names: str, descriptions: str, parameters: str, *asks: str) -> Domain:
-    parsed = []
-    for part in parameters.split():
-        name, rest = part.split(":")
-        kind, value = rest.split("=")
-        parsed.append((tuple(name.split("/")), kind, value))
-    return Domain(tuple(names.split("/")), tuple(descriptions.split("/")), tuple(parsed), asks)
+def load(*, held: bool) -> tuple[Domain, ...]:
+    """The domains of tools.toml on one side of the split."""
+    found = tomllib.loads(FILE.read_text(encoding="utf-8"))["tool"]
+    return tuple(
+        Domain(
+            tuple(d["names"]), tuple(d["descriptions"]), tuple((tuple(names), kind, value) for names, kind, value in d["parameters"]),
+            tuple(d["asks"]), tuple(d.get("held_asks", ())),
+        )
+        for d in found if d.get("held", False) == held
+    )
 
 
-DOMAINS = (
-    domain("get_weather/get_current_weather/weather/fetch_weather/weather_lookup", "Get the weather in a city/Get the current weather/Current weather for a place/Look up the weather",
-           "city/location/place/town:string=city unit/units:enum=celsius,fahrenheit",
-           "What is the weather in {0}?", "What's the weather like in {0}?", "How is the weather in {0}?", "Weather in {0}?", "Tell me the weather in {0}.",
-           "Is it raining in {0}?", "Is it cold in {0}?", "What is the temperature in {0}?", "What is the weather in {0} in {1}?", "What's the weather like in {0} today?",
-           "Weather for {0} please", "Will it rain in {0}?", "What is the weather like in {0} in {1}?", "Please check the weather in {0}.", "How warm is it in {0} right now?"),
-    domain("search/web_search/search_web/lookup", "Search the web/Find pages/Look something up", "query/q/text/term:string=thing",
-           "Search for {0}.", "Look up {0}.", "Search the web for {0}.", "Find {0} on the web.", "Please search for {0}", "Can you look up {0}?"),
-    domain("send_email/send_mail/email/mail", "Send an email/Send a mail to someone", "to/recipient/address:string=name subject/title/topic:string=thing",
-           "Send an email to {0} about {1}.", "Email {0} about {1}.", "Write a mail to {0} about {1}.", "Mail {0} with the subject {1}."),
-    domain("send_message/message/send_sms/text", "Send a message/Text someone", "to/recipient/name:string=name message/text/body:string=words",
-           "Send {0} the message {1}", "Tell {0}: {1}", "Message {0}: {1}", "Send a message to {0}: {1}", "Text {0}: {1}"),
-    domain("add/sum/add_numbers/plus", "Add two numbers/Sum of two numbers", "a/x/first:integer=int b/y/second:integer=int",
-           "What is {0} + {1}?", "Add {0} and {1}.", "What is {0} plus {1}?", "How much is {0} + {1}?", "Calculate {0} + {1}."),
-    domain("multiply/times/mul/product", "Multiply two numbers/Product of two numbers", "a/x/first:integer=int b/y/second:integer=int",
-           "What is {0} times {1}?", "Multiply {0} by {1}.", "How much is {0} * {1}?", "What is {0} x {1}?"),
-    domain("calculator/calculate/eval/compute", "Calculate an expression/Evaluate arithmetic", "expression/expr/formula:string=expr",
-           "What is {0}?", "Calculate {0}.", "Compute {0}", "How much is {0}?"),
-    domain("set_timer/start_timer/timer", "Set a timer/Start a timer", "minutes/duration/time:integer=int",
-           "Set a timer for {0} minutes.", "Start a timer of {0} minutes.", "Timer for {0} minutes please", "Wake me in {0} minutes."),
-    domain("set_alarm/alarm/wake_up", "Set an alarm/Wake the user", "time/at/hour:string=clock", "Set an alarm for {0}.", "Wake me at {0}.", "Alarm at {0} please", "I must get up at {0}."),
-    domain("add_reminder/remind/create_reminder", "Create a reminder/Remind the user of something", "text/what/note:string=thing time/at/when:string=clock",
-           "Remind me of {0} at {1}.", "Set a reminder for {0} at {1}.", "At {1} remind me of {0}."),
-    domain("translate/translate_text", "Translate a text/Translate words into a language", "text/words:string=words language/target/to:string=language",
-           "Translate {0} to {1}.", "Translate {0} into {1}", "How do you say {0} in {1}?", "What is {0} in {1}?"),
-    domain("get_stock_price/stock_price/quote/get_quote", "Get the price of a stock/Stock price by symbol", "symbol/ticker/stock:string=ticker",
-           "What is the price of {0}?", "Stock price of {0}?", "How much is {0} trading at?", "Get the stock price of {0}.", "What is {0} worth?"),
-    domain("convert_currency/exchange/convert", "Convert money/Convert an amount between currencies", "amount/value:integer=int from/source/base:string=money to/target:string=money",
-           "Convert {0} {1} to {2}.", "How much is {0} {1} in {2}?", "What are {0} {1} in {2}?", "Change {0} {1} into {2}."),
-    domain("play_music/play_song/play", "Play music/Play a song", "song/title/track:string=thing", "Play {0}.", "Play the song {0}.", "I want to hear {0}.", "Put on {0} please"),
-    domain("turn_on_light/light_on/lights", "Turn on the light/Switch on the lights of a room", "room/place/where:string=room", "Turn on the light in the {0}.", "Light on in the {0}!", "Switch on the lights in the {0}.", "It is dark in the {0}."),
-    domain("get_time/current_time/time_in/clock", "Get the time in a city/Current time in a place", "city/place/location/timezone:string=city", "What time is it in {0}?", "Time in {0}?", "Tell me the time in {0}.", "What is the time in {0}?"),
-    domain("read_file/open_file/cat", "Read a file/Show what is in a file", "path/file/filename:string=file", "Read the file {0}.", "Show me {0}", "What is in {0}?", "Open {0}.", "Read {0} please"),
-    domain("delete_file/remove_file/rm", "Delete a file/Remove a file", "path/file/filename:string=file", "Delete the file {0}.", "Remove {0}", "Please delete {0}."),
-    domain("get_order/order_status/get_delivery_date/track_order", "Get the state of an order/When does an order arrive", "order_id/id/order/number:string=code",
-           "Where is my order {0}?", "What is the status of order {0}?", "When does order {0} arrive?", "Track order {0}.", "My order number is {0}, where is it?"),
-    domain("get_user/find_user/user_info/lookup_user", "Get a user by name/Find a person", "name/user/username:string=name", "Find the user {0}.", "Who is {0}?", "Get the user {0}.", "Look up the user {0}.", "Show the profile of {0}."),
-    domain("add_todo/add_task/create_task", "Add a task to the list/Create a task", "task/title/item/text:string=thing", "Add {0} to my list.", "Put {0} on my todo list.", "New task: {0}", "I must not forget {0}."),
-    domain("get_news/news/headlines", "Get the news/Headlines about a topic", "topic/subject/about:string=thing", "What is the news about {0}?", "News about {0}?", "Show me the news on {0}.", "Any headlines about {0}?"),
-    domain("roll_dice/roll/dice", "Roll dice/Throw some dice", "sides/faces/n:integer=int", "Roll a die with {0} sides.", "Roll a {0} sided die.", "Throw a die with {0} sides."),
-    domain("call/phone/dial/call_person", "Call someone/Make a phone call", "name/person/who/contact:string=name", "Call {0}.", "Phone {0} please", "Please ring {0}.", "I want to talk to {0} on the phone."),
-    domain("get_capital/capital_of/find_capital", "Get the capital of a country/Capital of a country", "country/nation:string=country", "What is the capital of {0}?", "Capital of {0}?", "Name the capital of {0}.", "Tell me the capital of {0}."),
-)
+DOMAINS = load(held=False)
+HELD_DOMAINS = load(held=True)
+WEATHER = DOMAINS[0]
 
-HELD_DOMAINS = (
-    domain("book_hotel/reserve_hotel", "Book a hotel in a city", "city/where:string=city nights/days:integer=int", "Book a hotel in {0} for {1} nights.", "I need a hotel in {0} for {1} nights."),
-    domain("get_recipe/find_recipe", "Find a recipe for a dish", "dish/food/meal:string=thing", "How do I cook {0}?", "Find me a recipe for {0}."),
-    domain("find_flight/search_flights", "Find a flight between two cities", "origin/start:string=city destination/target:string=city", "Find a flight from {0} to {1}.", "I want to fly from {0} to {1}."),
-    domain("cancel_subscription/unsubscribe", "Cancel a subscription", "account/customer:string=code", "Cancel the subscription of account {0}.", "Unsubscribe account {0}."),
-    domain("measure_distance/distance", "Distance between two places", "a/first:string=city b/second:string=city", "How far is it from {0} to {1}?", "What is the distance between {0} and {1}?"),
-    domain("set_volume/volume", "Set the volume of the speaker", "level/percent:integer=int", "Set the volume to {0}.", "Turn the volume to {0}."),
-)
-
-HELD_WEATHER_ASKS = ("Can you check the weather in {0} for me?", "Do I need an umbrella in {0}?", "I am going to {0}, how is the weather?", "Could you tell me the weather in {0}?")
-
+COUNTRIES = [row[0] for row in facts.rows(facts.COUNTRIES)]
 ACTIONS = """close open create delete update start stop lock unlock move copy print scan check assign archive approve reject
 publish ship refund rename restart clean paint repair order rent count list show hide find fetch load save""".split()
 OBJECTS = """ticket order account invoice server door report project folder printer robot user job device room document image
@@ -138,7 +95,7 @@ class Toolbox:
         if kind == "words":
             return " ".join([v.made_up()] * self.held + [r.choice((v.noun, v.made_up, v.made_up))() for _ in range(r.randint(1, 4))])
         if kind == "country":
-            return v.name()
+            return v.name() if self.held or r.random() < 0.3 else r.choice(COUNTRIES)
         pools = {"money": MONEY, "room": ROOMS, "language": TONGUES}
         return r.choice(pools[kind]) if kind in pools else getattr(v, kind)()
 
@@ -166,8 +123,8 @@ class Toolbox:
         dom = dom or r.choice(DOMAINS if r.random() < 0.8 else DOMAINS[:1])
         tool, used = self.declare(dom)
         asks = [a for a in dom.asks if "{%d}" % len(used) not in a]
-        if self.held and dom is DOMAINS[0]:
-            asks = list(HELD_WEATHER_ASKS)
+        if self.held and dom.held_asks:
+            asks = list(dom.held_asks)
         ask = r.choice(asks)
         shown = [self.value(value) for _, _, value in used]
         arguments = {name: int(text) if kind == "integer" else text

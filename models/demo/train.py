@@ -1,6 +1,6 @@
 """Training: seeded, resumable, on the CPU, one process per core.
 
-    python -m demo.train --work /tmp/demo-train --steps 4000 --procs 2
+    python -m models.demo.train --work /tmp/demo-train --steps 4000 --procs 2
 
 The learning rate is constant after a warm-up and falls to zero over the last part of --steps (--decay), so a run may be
 resumed with another --steps as long as the fall has not begun. Checkpoints appear in --work every --save steps.
@@ -79,6 +79,8 @@ def rate(step: int, steps: int, decay: float) -> float:
 
 def work(rank: int, options: argparse.Namespace) -> None:
     ranks = options.procs
+    if options.sessions:
+        os.setsid()
     torch.set_num_threads(max(1, options.threads))
     if ranks > 1:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(options.port))
@@ -125,6 +127,7 @@ def main() -> None:
     parser.add_argument("--save", type=int, default=100)
     parser.add_argument("--procs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="per process")
+    parser.add_argument("--sessions", action="store_true", help="each process in a session of its own: Linux shares a busy machine's cores by session")
     parser.add_argument("--port", type=int, default=29431)
     parser.add_argument("--decay", type=float, default=0.4)
     parser.add_argument("--matrix-rate", type=float, default=0.02)

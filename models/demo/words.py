@@ -9,6 +9,8 @@ from __future__ import annotations
 import zlib
 from random import Random
 
+from . import facts
+
 NOUNS = """apple ball bank basket beach bear bed bell bird boat book bottle box boy bread bridge brush bucket bus
 butter button cake camel camera candle car card castle cat chair cheese child city clock cloud coat coffee coin cow cup
 desert desk dog door dragon dream dress drum duck eagle ear egg elephant engine eye face farm feather field finger fire
@@ -50,6 +52,7 @@ Doha Lagos Durban Quito Cusco Rio Leeds York Oxford""".split() + [
     "San Francisco, CA", "Boston, MA", "Paris, France", "London, UK", "Tokyo, Japan", "Berlin, Germany",
 ]
 
+CAPITALS = [row[1] for row in facts.rows(facts.COUNTRIES)]
 ONSETS = "b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p pl pr qu r s sc sh sk sl sm sn sp st str sw t th tr v w wh x y z".split()
 VOWELS = "a e i o u a e i o u ai au ea ee ei ia io oa oi oo ou ue y".split()
 CODAS = ["", "", "", "b", "c", "ck", "d", "f", "g", "k", "l", "ll", "m", "n", "nd", "ng", "nt", "p", "r", "rd", "rk",
@@ -93,14 +96,21 @@ class Values:
         return self.made_up().capitalize()
 
     def city(self) -> str:
-        if self.rng.random() < (0.0 if self.held else 0.6):
-            return self.rng.choice(CITIES)
+        roll = 1.0 if self.held else self.rng.random()
+        if roll < 0.6:
+            return self.rng.choice(CITIES if roll < 0.4 else CAPITALS)
         return self.made_up().capitalize()
 
     def number(self, low: int = 0, high: int = 9999) -> str:
         r = self.rng
-        top = r.choice((9, 99, 999, 9999))
-        return self._split(lambda: str(r.randint(low, max(low, min(high, top)))))
+        tops = (9, 99, 999, 9999)
+        top = r.choice(tops)
+
+        def make() -> str:
+            limit = r.choice(tops) if self.held else top  # few short numbers are held out: draw the length again
+            return str(r.randint(low, max(low, min(high, limit))))
+
+        return self._split(make)
 
     def code(self) -> str:
         """An identifier such as AB-1234."""
@@ -147,12 +157,19 @@ class Values:
         text = " ".join(parts)
         return text if r.random() < 0.3 else text.capitalize() + r.choice((".", ".", "!", ""))
 
+    def passage(self, sentences: int) -> str:
+        """A long text about nothing."""
+        once = [self.sentence() for _ in range(max(1, sentences // self.rng.choice((1, 1, 1, 4, sentences))))]
+        return " ".join(once * (sentences // len(once)))
+
     def phrase(self) -> str:
         """Something to repeat: words, a sentence, numbers or a mixture."""
         r = self.rng
         roll = r.random()
         if roll < 0.25:
             return self.sentence()
+        if roll < 0.28 and not self.held:
+            return " ".join(self.sentence() for _ in range(r.randint(2, 5)))
         if roll < 0.35:
             return self.word()
         count = r.choice((1, 2, 2, 3, 3, 4, 5, 6, 8, 10))

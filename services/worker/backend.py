@@ -46,7 +46,11 @@ class Backend(ABC):
 
     @abstractmethod
     def model(self) -> pb.ModelInfo:
-        """What is served; constant after `start`. `kind`, `version`, `owned_by` may be empty."""
+        """What is served; constant after `start`.
+
+        The chassis fills `kind` (the name of the backend's package), `version` and `owned_by`
+        where they are empty.
+        """
 
     @abstractmethod
     def load(self) -> pb.LoadReport:

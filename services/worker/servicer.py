@@ -8,6 +8,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 from protos.inference.v1 import inference_pb2 as pb
@@ -19,6 +20,18 @@ from services.worker.errors import ModelMismatch
 
 Request = TypeVar("Request", bound=capabilities.Checked)
 Response = TypeVar("Response")
+
+
+def _package(backend: Backend) -> str:
+    """`llama` for a backend in `services.llama.backend`."""
+    return type(backend).__module__.rpartition(".")[0].rpartition(".")[2]
+
+
+def _version() -> str:
+    try:
+        return version("caravan")
+    except PackageNotFoundError:  # runs from a checkout that is not installed
+        return "unknown"
 
 
 class InferenceServicer(pb_grpc.InferenceServiceServicer):
@@ -86,7 +99,11 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         del request
         answer = pb.GetModelInfoResponse()
         async with self._calls.open("GetModelInfo", context, even_draining=True):
-            answer.model.CopyFrom(self._backend.model())
+            model = answer.model
+            model.CopyFrom(self._backend.model())
+            model.kind = model.kind or _package(self._backend)
+            model.version = model.version or _version()
+            model.owned_by = model.owned_by or "caravan"
         return answer
 
     async def WatchLoad(  # type: ignore[override]

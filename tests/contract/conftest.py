@@ -14,8 +14,13 @@ from protos.inference.v1 import inference_pb2_grpc as pb_grpc
 from tests.contract.kinds import KINDS, Kind
 from tests.fakes.process import WorkerProcess, worker_process
 
+PARAMS = [
+    pytest.param(kind, id=kind.name, marks=[pytest.mark.real] if kind.real else [])
+    for kind in KINDS
+]
 
-@pytest.fixture(scope="session", params=KINDS, ids=lambda kind: kind.name)
+
+@pytest.fixture(scope="session", params=PARAMS)
 def kind(request: pytest.FixtureRequest) -> Kind:
     chosen: Kind = request.param
     return chosen

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from protos.inference.v1 import inference_pb2 as pb
+
+_DEMO_MODEL = Path(__file__).parents[2] / "models" / "caravan-demo.gguf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +18,8 @@ class Kind:
     name: str
     module: str
     args: Callable[[], list[str]]
+    # Whether it runs a model.
+    real: bool = False
 
 
 def _scripted() -> list[str]:
@@ -25,7 +30,12 @@ def _scripted_minimal() -> list[str]:
     return [*_scripted(), "--capabilities", "GENERATE,TOKENIZE"]
 
 
+def _llama() -> list[str]:
+    return ["--model", str(_DEMO_MODEL), "--threads", "1"]
+
+
 KINDS = (
+    Kind("llama", "services.llama", _llama, real=True),
     Kind("scripted", "tests.fakes.scripted_worker", _scripted),
     # A worker that can do next to nothing, to see that it says so.
     Kind("scripted-minimal", "tests.fakes.scripted_worker", _scripted_minimal),

@@ -15,6 +15,8 @@ async def test_the_model_describes_itself(model: pb.ModelInfo):
     assert model.identity
     assert model.name
     assert model.kind
+    assert model.version
+    assert model.owned_by
     assert model.context_length > 0
     assert pb.CAPABILITY_UNSPECIFIED not in model.capabilities
     assert len(set(model.capabilities)) == len(model.capabilities)

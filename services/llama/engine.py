@@ -21,7 +21,7 @@ from services.llama.interface import Chunk, DecodeError, Logits, NoRoomError, Ru
 from services.llama.load import Load, Meter, Metrics
 from services.llama.scheduler import Limits, Plan
 from services.llama.sequence import Job, Sequence
-from services.llama.stream import Admitted, Delta, Event, Stream
+from services.llama.stream import Admitted, Event, Stream
 from services.worker.errors import DeadlineExceeded, EngineFailed
 
 # Tokens that a reader may be behind before its sequence is paused.
@@ -93,6 +93,8 @@ class Engine:
         self._next_id = 0
         self._failures = 0
         self._stopping = False
+        # Nobody reads the inbox any more.
+        self._closed = False
         self._meter = Meter(runtime.cells, metrics or Metrics())
         # What the event loop may look at: replaced as a whole after every step.
         self.load = Load()
@@ -117,6 +119,9 @@ class Engine:
         """Queues a choice. The caller has checked that its prompt is shorter than the context."""
         stream = Stream(wake=self._wake)
         self._inbox.put(_Submit(job, stream, self._clock()))
+        # Looked at after the put: either the thread still empties its inbox, or this is seen.
+        if self._closed:
+            stream.put(EngineFailed())
         return stream
 
     def cancel(self, stream: Stream) -> None:
@@ -145,9 +150,10 @@ class Engine:
                 self.step()
             except Exception as error:  # noqa: BLE001 -- one request's bug must not end the thread
                 self._recover(error)
-            self._flush()
+        self._closed = True
+        self._take_inbox()
         self._fail([*self._running.values(), *self._waiting.values()], EngineFailed())
-        self._flush()
+        self._emit()
         if not self._stopping:
             _log.critical("engine is unusable")
             self._loop.call_soon_threadsafe(self._on_dead)
@@ -156,12 +162,14 @@ class Engine:
         """One batch; waits for news when there is nothing to evaluate."""
         self._take_news()
         plan = self._schedule()
-        logits = self._decode(plan)
-        self._sample(logits)
+        ready = self._decode(plan)
+        self._sample(ready)
+        self._emit()
+        if not plan.work:
+            self._sleep()
 
     def _take_news(self) -> None:
-        while not self._inbox.empty():
-            self._handle(self._inbox.get())
+        self._take_inbox()
         now = self._clock()
         for sequence in [*self._running.values(), *self._waiting.values()]:
             if sequence.job.deadline is not None and now >= sequence.job.deadline:
@@ -169,13 +177,14 @@ class Engine:
             else:
                 _pause_or_resume(sequence)
 
+    def _take_inbox(self) -> None:
+        while not self._inbox.empty():
+            self._handle(self._inbox.get())
+
     def _handle(self, message: _Submit | _Cancel | _Wake) -> None:
         match message:
             case _Submit(job, stream, arrived):
-                self._waiting[self._next_id] = Sequence(
-                    self._next_id, job, self._runtime.vocabulary, self._context, stream, arrived
-                )
-                self._next_id += 1
+                self._enqueue(job, stream, arrived)
             case _Cancel(stream):
                 for sequence in [*self._running.values(), *self._waiting.values()]:
                     if sequence.stream is stream:
@@ -193,10 +202,8 @@ class Engine:
             self._preempt(self._running[number])
         for number in plan.admit:
             self._admit(self._waiting[number])
-        self._publish()
-        if not plan.work and not self._stopping:
-            self._flush()
-            self._sleep()
+        # A decode can take a second: those admitted, or failed, hear of it before.
+        self._emit()
         return plan
 
     def _decode(self, plan: Plan) -> list[tuple[Sequence, Logits]]:
@@ -230,21 +237,20 @@ class Engine:
                 self._fail([sequence], EngineFailed())
                 continue
             if delta is not None:
-                self._emit(sequence, delta)
+                self._outbox.append((sequence.stream, delta))
+                if delta.ended is not None:
+                    self._meter.finished(now)
+                    self._retire(sequence)
 
-    def _emit(self, sequence: Sequence, delta: Delta) -> None:
-        self._outbox.append((sequence.stream, delta))
-        if delta.ended is not None:
-            self._meter.finished(self._clock())
-            self._retire(sequence)
-
-    def _flush(self) -> None:
+    def _emit(self) -> None:
         """Crosses into the event loop once, for all that this step produced."""
+        self.load = self._meter.load(self._running.values(), self._waiting.values())
         if self._outbox:
             outbox, self._outbox = self._outbox, []
             self._loop.call_soon_threadsafe(self._deliver, outbox)
 
     def _sleep(self) -> None:
+        """Until there is news, or a deadline passes."""
         deadlines = [
             s.job.deadline
             for s in [*self._running.values(), *self._waiting.values()]
@@ -255,6 +261,18 @@ class Engine:
             self._handle(self._inbox.get(timeout=timeout))
 
     # ------------------------------------------------------------- a sequence's comings and goings
+
+    def _enqueue(self, job: Job, stream: Stream, arrived: float) -> None:
+        try:
+            sequence = Sequence(
+                self._next_id, job, self._runtime.vocabulary, self._context, stream, arrived
+            )
+        except Exception:  # noqa: BLE001 -- its reader must hear of it
+            _log.exception("a job cannot be taken in")
+            self._outbox.append((stream, EngineFailed()))
+            return
+        self._waiting[sequence.id] = sequence
+        self._next_id += 1
 
     def _admit(self, sequence: Sequence) -> None:
         del self._waiting[sequence.id]
@@ -310,9 +328,7 @@ class Engine:
             self._runtime.reset()
         except DecodeError:
             self._failures = MAX_FAILURES
-
-    def _publish(self) -> None:
-        self.load = self._meter.load(self._running.values(), self._waiting.values())
+        self._emit()
 
 
 def _chunk(sequence: Sequence, count: int) -> Chunk:

@@ -1,0 +1,362 @@
+"""The engine over a deterministic model whose cache checks itself: exact, and no clock matters."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from services.llama.engine import MAX_BEHIND, MAX_FAILURES, Engine, EngineLimits
+from services.llama.sampling import SamplingParams, uniform
+from services.llama.sequence import Job, OutputParams, StopParams
+from services.llama.stream import Finish
+from services.worker.errors import DeadlineExceeded, EngineFailed
+from tests.llama.fake_runtime import BOS, EOS, FakeRuntime
+
+
+@pytest.fixture
+async def start():
+    engines = []
+
+    def make(runtime, *, context=1024, on_dead=None, **limits):
+        engine = Engine(runtime, EngineLimits(context, **limits), on_dead=on_dead)
+        engine.start()
+        engines.append((engine, runtime))
+        return engine
+
+    yield make
+    for engine, runtime in engines:
+        if runtime.permits is not None:
+            runtime.permits.release(10_000)
+        await engine.stop()
+        assert engine.load.running == engine.load.waiting == 0
+        assert runtime.cache == {}
+
+
+def job(text="hello", *, tokens=20, seed=0, **fields):
+    stop = fields.pop("stop", None) or StopParams(max_tokens=tokens)
+    sampling = SamplingParams(seed=seed, temperature=fields.pop("temperature", 1.0))
+    return Job(prompt=list(text.encode()), sampling=sampling, stop=stop, **fields)
+
+
+async def read(stream):
+    text, ids, ended = "", [], None
+    while ended is None:
+        delta = await stream.next()
+        text += delta.text
+        ids += delta.token_ids
+        ended = delta.ended
+    return text, ended, ids
+
+
+async def alone(start, one):
+    return await read(start(FakeRuntime()).submit(one))
+
+
+def jobs(count=12):
+    return [job(f"prompt {i} " * (i + 1), tokens=40 + 3 * i, seed=i) for i in range(count)]
+
+
+async def test_neighbours_in_the_batch_do_not_change_a_text(start):
+    expected = [(await alone(start, one))[0] for one in jobs()]
+    runtime = FakeRuntime(batch_size=40)
+    engine = start(runtime, busy_prefill=7)
+    results = await asyncio.gather(*(read(engine.submit(one)) for one in jobs()))
+    assert [text for text, _, _ in results] == expected
+    assert max(map(len, runtime.batches)) == 8
+
+
+async def test_texts_survive_preemption(start):
+    expected = [(await alone(start, one))[0] for one in jobs()]
+    runtime = FakeRuntime(cells=200, batch_size=40)
+    engine = start(runtime, headroom=1)
+    preempted = engine._meter._metrics.preemptions
+    results = await asyncio.gather(*(read(engine.submit(one)) for one in jobs()))
+    assert [text for text, _, _ in results] == expected
+    assert preempted._value.get() > 0
+
+
+async def test_texts_survive_a_cache_that_refuses_although_it_should_not(start):
+    expected = [(await alone(start, one))[0] for one in jobs(4)]
+    runtime = FakeRuntime()
+    runtime.no_room_at = {3, 4, 9}
+    engine = start(runtime)
+    results = await asyncio.gather(*(read(engine.submit(one)) for one in jobs(4)))
+    assert [text for text, _, _ in results] == expected
+
+
+async def test_a_long_prompt_does_not_stop_running_streams(start):
+    runtime = FakeRuntime(batch_size=256)
+    runtime.permits = threading.Semaphore(3)
+    engine = start(runtime, busy_prefill=16)
+    running = engine.submit(job("a", tokens=60))
+    await running.next()
+    late = engine.submit(job("x" * 200, tokens=1))
+    runtime.permits.release(10_000)
+    await asyncio.gather(read(running), read(late))
+    mixed = [batch for batch in runtime.batches if len(batch) == 2]
+    assert len(mixed) >= 12
+    assert all(max(batch.values()) <= 16 and min(batch.values()) == 1 for batch in mixed)
+
+
+async def test_cancel_gives_slot_and_cells_back_after_the_running_batch(start):
+    runtime = FakeRuntime(slots=1)
+    runtime.permits = threading.Semaphore(4)
+    engine = start(runtime)
+    first = engine.submit(job(tokens=500))
+    await first.next()
+    second = engine.submit(job("second", tokens=3))
+    while runtime.permits._value:
+        await asyncio.sleep(0)
+    engine.cancel(first)
+    done = len(runtime.batches)
+    runtime.permits.release(100)
+    await read(second)
+    # One batch was under way; the next is already the other's prompt.
+    assert runtime.batches[done + 1] == {0: 6} or runtime.batches[done] == {0: 6}
+
+
+async def test_cancel_of_one_that_waits(start):
+    runtime = FakeRuntime(slots=1)
+    runtime.permits = threading.Semaphore(1)
+    engine = start(runtime)
+    first = engine.submit(job(tokens=5))
+    await first.admitted()
+    second = engine.submit(job())
+    third = engine.submit(job("third", tokens=2))
+    engine.cancel(second)
+    runtime.permits.release(100)
+    await asyncio.gather(read(first), read(third))
+    assert not second._admitted
+
+
+async def test_a_reader_that_does_not_read_pauses_its_sequence_only(start):
+    runtime = FakeRuntime()
+    engine = start(runtime)
+    slow = engine.submit(job("slow", tokens=300))
+    text, _, _ = await read(engine.submit(job("quick", tokens=200, seed=4)))
+    assert text == (await alone(start, job("quick", tokens=200, seed=4)))[0]
+    assert slow._delta is not None
+    assert slow._delta.completion_tokens <= MAX_BEHIND
+    text, ended, _ = await read(slow)
+    assert text == (await alone(start, job("slow", tokens=300)))[0]
+    assert ended.reason is Finish.LENGTH
+
+
+async def test_an_idle_engine_wakes_up_when_a_reader_catches_up(start):
+    runtime = FakeRuntime()
+    engine = start(runtime)
+    slow = engine.submit(job("slow", tokens=300))
+    while not slow.paused:
+        await asyncio.sleep(0)
+    assert len(runtime.batches) <= MAX_BEHIND + 1
+    await read(slow)
+
+
+async def test_a_slow_reader_gets_what_came_meanwhile_in_one_piece(start):
+    engine = start(FakeRuntime())
+    stream = engine.submit(job(tokens=50))
+    while stream._delta is None or stream._delta.ended is None:
+        await asyncio.sleep(0)
+    delta = await stream.next()
+    assert delta.completion_tokens == 50
+    assert delta.ended is not None
+
+
+@pytest.mark.parametrize("phase", ["queued", "prefill", "decode"])
+async def test_deadline_says_in_which_phase_it_passed(start, phase):
+    runtime = FakeRuntime(slots=1, batch_size=4)
+    engine = start(runtime)
+    now = [1.0]
+    engine._clock = lambda: now[0]
+    runtime.permits = threading.Semaphore(0)
+    stream = engine.submit(job("0123456789", tokens=50, deadline=2.0))
+    if phase == "queued":
+        # The first holds the only slot, in a batch that does not end; the second waits behind it.
+        await stream.admitted()
+        late, stream = stream, engine.submit(job(deadline=2.0))
+    elif phase == "prefill":
+        await stream.admitted()
+    else:
+        runtime.permits.release(3)
+        await stream.next()
+    now[0] = 3.0
+    runtime.permits.release(100)
+    with pytest.raises(DeadlineExceeded) as caught:
+        while True:
+            await stream.next()
+    assert caught.value.metadata == {"phase": phase}
+    if phase == "queued":
+        with pytest.raises(DeadlineExceeded):
+            await late.next()
+
+
+async def test_deadline_of_a_paused_sequence_passes_too(start):
+    engine = start(FakeRuntime())
+    stream = engine.submit(job(tokens=300, deadline=time.monotonic() + 0.2))
+    while stream._error is None:
+        await asyncio.sleep(0.01)
+    assert engine.load.running == 0
+    assert isinstance(stream._error, DeadlineExceeded)
+
+
+async def test_a_failed_decode_fails_those_in_it_and_no_others(start):
+    runtime = FakeRuntime(slots=2)
+    runtime.fail_at = {5}
+    engine = start(runtime)
+    streams = [engine.submit(job(f"{i}", tokens=10)) for i in range(4)]
+    results = await asyncio.gather(*map(read, streams), return_exceptions=True)
+    assert [type(r) for r in results] == [EngineFailed, EngineFailed, tuple, tuple]
+    expected = await alone(start, job("3", tokens=10))
+    assert results[3][0] == expected[0]
+
+
+async def test_an_engine_that_keeps_failing_says_so_and_fails_everything(start):
+    runtime = FakeRuntime()
+    runtime.fail_at = set(range(100))
+    dead = asyncio.Event()
+    engine = start(runtime, on_dead=dead.set)
+    for _ in range(MAX_FAILURES):
+        with pytest.raises(EngineFailed):
+            await read(engine.submit(job()))
+    await dead.wait()
+    with pytest.raises(EngineFailed):
+        await read(engine.submit(job()))
+    assert len(runtime.batches) == MAX_FAILURES
+
+
+async def test_a_runtime_that_cannot_be_reset_is_given_up_at_once(start):
+    runtime = FakeRuntime()
+    runtime.fail_at, runtime.reset_fails = {0}, True
+    dead = asyncio.Event()
+    engine = start(runtime, on_dead=dead.set)
+    with pytest.raises(EngineFailed):
+        await read(engine.submit(job()))
+    await dead.wait()
+
+
+async def test_a_bug_in_sampling_one_sequence_spares_the_others(start, monkeypatch):
+    engine = start(FakeRuntime())
+    bad = job("bad", tokens=10, seed=666)
+
+    def failing(seed, choice, position):
+        if seed == 666:
+            raise ZeroDivisionError
+        return uniform(seed, choice, position)
+
+    monkeypatch.setattr("services.llama.sampling.uniform", failing)
+    good, failed = await asyncio.gather(
+        read(engine.submit(job())), read(engine.submit(bad)), return_exceptions=True
+    )
+    assert isinstance(failed, EngineFailed)
+    assert good[1].reason is Finish.LENGTH
+
+
+# ------------------------------------------------------------------------------ how a text ends
+
+
+def scripted(text, **fields):
+    stop = StopParams(**fields)
+    return Job(prompt=[104, 105, BOS], sampling=SamplingParams(temperature=0), stop=stop)
+
+
+async def finish(start, script, **fields):
+    text, ended, _ = await read(
+        start(FakeRuntime(script=script)).submit(scripted(script, **fields))
+    )
+    return text, ended.reason, ended.matched_stop
+
+
+async def test_end_of_sequence(start):
+    assert await finish(start, "Hello €!") == ("Hello €!", Finish.STOP, "")
+
+
+async def test_stop_string_over_several_tokens(start):
+    assert await finish(start, "one two three", strings=("two",)) == ("one ", Finish.STOP, "two")
+
+
+async def test_stop_string_included(start):
+    result = await finish(start, "one two three", strings=("two",), include_matched=True)
+    assert result == ("one two", Finish.STOP, "two")
+
+
+async def test_stop_string_that_never_completes_is_shown(start):
+    assert await finish(start, "one tw", strings=("two",)) == ("one tw", Finish.STOP, "")
+
+
+async def test_stop_token(start):
+    assert await finish(start, "abc", token_ids=frozenset(b"b")) == ("a", Finish.STOP, "")
+
+
+async def test_max_tokens_cuts_a_character(start):
+    assert await finish(start, "a€", max_tokens=2) == ("a�", Finish.LENGTH, "")
+
+
+async def test_max_tokens_zero_evaluates_the_prompt(start):
+    assert await finish(start, "abc", max_tokens=0) == ("", Finish.LENGTH, "")
+
+
+async def test_the_context_ends_a_text(start):
+    text, ended, _ = await read(
+        start(FakeRuntime(cells=64), context=50).submit(job("x" * 40, tokens=500))
+    )
+    assert ended.reason is Finish.LENGTH
+    assert len(text) == 10
+
+
+async def test_one_request_may_use_every_cell(start):
+    runtime = FakeRuntime(cells=32)
+    text, ended, _ = await read(start(runtime).submit(job("x" * 31, tokens=500)))
+    assert (len(text), ended.reason) == (1, Finish.LENGTH)
+
+
+async def test_min_tokens_hold_off_every_kind_of_end(start):
+    stops = {"strings": ("a", "b"), "token_ids": frozenset(b"xyz")}
+    one = scripted("ab", min_tokens=6, max_tokens=40, **stops)
+    one = replace(one, output=OutputParams(token_ids=True))
+    text, ended, ids = await read(start(FakeRuntime(script="ab")).submit(one))
+    assert text.startswith("ab")
+    assert 6 <= len(ids) < 40
+    assert not {*ids[:5]} & {*b"xyz", EOS}
+    assert ended.reason is Finish.STOP
+
+
+async def test_ignore_eos(start):
+    engine = start(FakeRuntime(script="ab"))
+    text, ended, ids = await read(
+        engine.submit(
+            Job(
+                prompt=[BOS],
+                sampling=SamplingParams(temperature=0),
+                stop=StopParams(ignore_eos=True, max_tokens=12),
+                output=OutputParams(token_ids=True),
+            )
+        )
+    )
+    assert text.startswith("ab")
+    assert ended.reason is Finish.LENGTH
+    assert len(ids) == 12
+    assert EOS not in ids
+
+
+async def test_token_ids_and_logprobs_are_parallel(start):
+    one = job(tokens=15, output=OutputParams(token_ids=True, logprobs=True, top_logprobs=2))
+    stream = start(FakeRuntime()).submit(one)
+    ids, entries, ended = [], [], None
+    while ended is None:
+        delta = await stream.next()
+        ids += delta.token_ids
+        entries += delta.logprobs
+        ended = delta.ended
+    assert len(ids) == 15
+    assert [entry.token for entry in entries] == ids
+    assert all(len(entry.top) == 2 and entry.logprob <= 0 for entry in entries)
+
+
+async def test_timings_are_in_order(start):
+    _, ended, _ = await read(start(FakeRuntime()).submit(job()))
+    t = ended.timings
+    assert t.arrived <= t.admitted <= t.first_token <= t.last_token

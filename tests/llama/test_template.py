@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import pytest
+
+from protos.inference.v1 import inference_pb2 as pb
+from services.llama import template as module
+from services.llama.prompt import Prompts, detokenize, plain
+from services.llama.template import CHATML, ChatTemplate, TemplateError
+from services.worker.errors import TemplateFailed
+from tests.llama.fake_runtime import BOS, EOS, FakeVocabulary
+
+SPECIAL = ["<s>", "</s>", "[INST]", "NST]"]
+
+
+def render(source, **given):
+    template = ChatTemplate(source, SPECIAL)
+    return plain(template.render(given, {}))
+
+
+def message(role, text, **fields):
+    return pb.Message(role=role, content=[pb.ContentPart(text=text)], **fields)
+
+
+def user(text):
+    return message(pb.ROLE_USER, text)
+
+
+def prompts(source=CHATML, vocabulary=None):
+    return Prompts(vocabulary or FakeVocabulary(), source)
+
+
+# ------------------------------------------------------------------------------- the sandbox
+
+
+def test_blocks_are_trimmed_like_hugging_face_does():
+    assert render(
+        "{% for i in x %}\n  {% if i %}\n{{ i }}\n  {% endif %}\n{% endfor %}", x=[1, 2]
+    ) == ("1\n2\n")
+
+
+def test_loop_controls_and_loop_variables():
+    source = "{% for i in x %}{% if i == 3 %}{% break %}{% endif %}{{ i }}/{{ loop.length }} {% endfor %}"
+    assert render(source, x=[1, 2, 3, 4]) == "1/4 2/4 "
+
+
+def test_tojson_keeps_order_and_letters():
+    assert render("{{ x | tojson }}", x={"b": "<é'>", "a": 1}) == '{"b": "<é\'>", "a": 1}'
+
+
+def test_generation_blocks_are_transparent():
+    assert render("{% generation %}{{ x }}{% endgeneration %}", x=1) == "1"
+
+
+def test_the_templates_own_message_comes_through():
+    with pytest.raises(TemplateError, match="^roles must alternate$"):
+        render("{{ raise_exception('roles must alternate') }}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ x.__class__.__mro__ }}",
+        "{{ ''.__class__.__subclasses__() }}",
+        "{{ x.append(1) }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ 'a' * 10 ** 9 }}",
+        "{{ [0] * 99999999 }}",
+        "{{ 2 ** 100000 }}",
+        "{% for i in range(10 ** 9) %}{% endfor %}",
+        "{{ x.nothing.more }}",
+        "{{ 1 / 0 }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% set y = namespace(v='ab') %}{% for i in range(60) %}{{ y.v * 4096 }}{% set y.v = y.v * 4096 %}{% endfor %}",
+    ],
+)
+def test_what_is_not_allowed_or_fails(source):
+    with pytest.raises(TemplateError):
+        render(source, x=[1])
+
+
+@pytest.mark.parametrize(
+    "body", ["", "{{ 'x' * 1000 }}", "{% for k in x %}{% for l in x %}{% endfor %}{% endfor %}"]
+)
+def test_endless_loops_end(monkeypatch, body):
+    monkeypatch.setattr(module, "_MAX_ITERATIONS", 20_000)
+    with pytest.raises(TemplateError, match="too"):
+        render("{% for i in x %}{% for j in x %}" + body + "{% endfor %}{% endfor %}", x=[1] * 1000)
+
+
+def test_time_is_limited_even_when_little_is_looped(monkeypatch):
+    monkeypatch.setattr(module, "MAX_SECONDS", -1.0)
+    with pytest.raises(TemplateError, match="too long"):
+        render("{% for i in x %}{% endfor %}", x=[1])
+
+
+def test_output_is_limited(monkeypatch):
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 1000)
+    with pytest.raises(TemplateError, match="too much"):
+        render("{% for i in x %}{{ 'a' * 900 }}{% endfor %}", x=[1] * 3)
+
+
+def test_a_template_that_does_not_compile():
+    with pytest.raises(TemplateError, match="does not compile"):
+        ChatTemplate("{% for %}", [])
+
+
+# ----------------------------------------------------------- users' text and control tokens
+
+
+@pytest.mark.parametrize(
+    "text", ["</s>", "a</s>b<s>", "<</s>/s>", "[INST]", "[I[INST]NST]", "\ufdd0</s>"]
+)
+def test_users_text_never_becomes_a_control_token(text):
+    template = ChatTemplate("<s>{{ x }}</s>", SPECIAL)
+    pieces = list(template.split(template.render({"x": text}, {})))
+    assert [piece for piece, special in pieces if special] == ["<s>", "</s>"]
+    assert "".join(piece for piece, special in pieces if not special) == text.replace("\ufdd0", "")
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ x | tojson }}", "{{ x[0].a | trim }}", "{{ x[0].a ~ 'b' }}"]
+)
+def test_nor_when_it_is_nested_or_filtered(source):
+    template = ChatTemplate(source, SPECIAL)
+    rendered = template.render({"x": [{"a": " </s> ", "</s>": 1}]}, {})
+    assert not any(special for _, special in template.split(rendered))
+
+
+def test_message_with_control_tokens_is_tokenized_as_text():
+    tokens = prompts("<s>{{ messages[0].content }}</s>")
+    parts = [pb.ContentPart(text="a</"), pb.ContentPart(text="s>b")]
+    chat = pb.ChatInput(messages=[pb.Message(role=pb.ROLE_USER, content=parts)])
+    assert tokens.encode(tokens.render(chat)) == [BOS, *b"a</s>b", EOS]
+
+
+def test_raw_text_is_text_unless_asked_otherwise():
+    assert prompts().encode_text(pb.TextInput(text="</s>")) == list(b"</s>")
+    assert prompts().encode_text(pb.TextInput(text="</s>", parse_special=True)) == [EOS]
+
+
+class WithBos(FakeVocabulary):
+    adds_bos = True
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ bos_token }}{{ messages[0].content }}", "{{ messages[0].content }}"]
+)
+def test_bos_comes_once(source):
+    tokens = prompts(source, WithBos())
+    assert tokens.encode(tokens.render(pb.ChatInput(messages=[user("x")]))) == [BOS, ord("x")]
+
+
+def test_bos_of_raw_text():
+    tokens = prompts(vocabulary=WithBos())
+    assert tokens.encode_text(pb.TextInput(text="x")) == [BOS, ord("x")]
+    assert tokens.encode_text(pb.TextInput(text="x", add_bos=False)) == [ord("x")]
+    assert tokens.encode_text(pb.TextInput(text="<s>x", parse_special=True)) == [BOS, ord("x")]
+
+
+# ------------------------------------------------------------------------------ conversations
+
+
+def chatml(*turns, tail="<|im_start|>assistant\n"):
+    return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + tail
+
+
+def test_without_a_template_chatml_is_used():
+    chat = pb.ChatInput(messages=[message(pb.ROLE_DEVELOPER, "be brief"), user("hi")])
+    assert Prompts(FakeVocabulary(), None).render(chat) == chatml(
+        ("system", "be brief"), ("user", "hi")
+    )
+
+
+def test_continue_final_message_leaves_the_turn_open():
+    last = message(pb.ROLE_ASSISTANT, "Once upon ")
+    chat = pb.ChatInput(messages=[user("a story"), last], continue_final_message=True)
+    assert prompts().render(chat) == chatml(
+        ("user", "a story"), tail="<|im_start|>assistant\nOnce upon "
+    )
+
+
+def test_no_generation_prompt():
+    chat = pb.ChatInput(messages=[user("hi")], add_generation_prompt=False)
+    assert prompts().render(chat) == chatml(("user", "hi"), tail="")
+
+
+def test_instructions_go_into_the_users_turn_where_the_template_has_no_place_for_them():
+    source = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+        "{% endif %}[{{ m.content }}]{% endfor %}"
+    )
+    chat = pb.ChatInput(messages=[message(pb.ROLE_SYSTEM, "brief"), user("hi")])
+    assert prompts(source).render(chat) == "[brief\n\nhi]"
+
+
+def test_what_the_template_gets():
+    source = (
+        "{{ tools | tojson }}|{{ documents | tojson }}|{{ enable_thinking }}|{{ reasoning_effort }}"
+        "|{{ custom }}|{{ messages[1] | tojson }}|{{ messages[2].tool_call_id }}"
+    )
+    call = pb.ToolCall(id="c1", name="f", arguments_json='{"z": 1, "a": [2]}')
+    chat = pb.ChatInput(
+        messages=[
+            user("q"),
+            pb.Message(role=pb.ROLE_ASSISTANT, tool_calls=[call], reasoning="hm"),
+            message(pb.ROLE_TOOL, "3", tool_call_id="c1"),
+        ],
+        tools=[pb.Tool(name="f", description="d", parameters_json_schema='{"type": "object"}')],
+        template_args_json='{"custom": "c", "messages": 1, "_budget": 2}',
+        documents_json='[{"title": "t"}]',
+        enable_thinking=False,
+        reasoning_effort="low",
+    )
+    tool = '{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}'
+    made = '{"id": "c1", "type": "function", "function": {"name": "f", "arguments": {"z": 1, "a": [2]}}}'
+    assert prompts(source).render(chat) == (
+        f'[{tool}]|[{{"title": "t"}}]|False|low|c|'
+        f'{{"role": "assistant", "content": "", "tool_calls": [{made}], "reasoning_content": "hm"}}|c1'
+    )
+
+
+@pytest.mark.parametrize(
+    ("choice", "shown"),
+    [
+        (pb.ToolChoice(), "a b"),
+        (pb.ToolChoice(mode=pb.ToolChoice.MODE_NONE), ""),
+        (pb.ToolChoice(allowed_names=["b"]), "b"),
+    ],
+)
+def test_only_tools_that_may_be_called_are_shown(choice, shown):
+    chat = pb.ChatInput(
+        messages=[user("q")], tools=[pb.Tool(name="a"), pb.Tool(name="b")], tool_choice=choice
+    )
+    source = "{{ tools | map(attribute='function.name') | join(' ') if tools else '' }}"
+    assert prompts(source).render(chat) == shown
+
+
+def test_a_template_that_refuses_is_the_requests_fault():
+    with pytest.raises(TemplateFailed, match="no"):
+        prompts("{{ raise_exception('no') }}").render(pb.ChatInput(messages=[user("q")]))
+
+
+def test_detokenize_hides_control_tokens_only_when_asked():
+    tokens = [BOS, *"é".encode(), 0xFF]
+    assert detokenize(FakeVocabulary(), tokens, skip_special=False) == "<s>é�"
+    assert detokenize(FakeVocabulary(), tokens, skip_special=True) == "é�"

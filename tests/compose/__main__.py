@@ -197,7 +197,7 @@ class Stack:
 
 def ready_count(body: str) -> int:
     """The number of workers that can answer, out of the body of `/health/ready`."""
-    return len([worker for worker in json.loads(body)["workers"] if worker["ready"]])
+    return len([worker for worker in json.loads(body)["workers"] if worker["state"] == "ready"])
 
 
 def inspect(container: str) -> dict[str, Any]:

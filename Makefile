@@ -7,8 +7,9 @@ SHELL := /bin/bash
 
 # Of `make up` (deploy/up.py says what each means and checks them)
 export PORT HOST MODEL WORKERS THREADS GPU EMBED
+# Some shells use this name for something else.
 ifneq ($(origin HOST),command line)
-HOST := 127.0.0.1 # shells use this name for something else
+HOST := 127.0.0.1
 endif
 
 VENV := .venv
@@ -44,7 +45,7 @@ types: $(STAMP) ## strict type checking
 PROTO := protos/inference/v1/inference.proto
 # $(call protoc,DIR): the generated modules, under DIR/protos
 protoc = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m grpc_tools.protoc -I. \
-	--python_out=$(1) --grpc_python_out=$(1) --mypy_out=$(1) --mypy_grpc_out=$(1) $(PROTO)
+	--python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTO)
 
 proto: $(STAMP) ## regenerate the modules beside the contract
 	$(call protoc,.)

@@ -114,8 +114,8 @@ class Child:
 
     @property
     def last_words(self) -> str:
-        """The line that says best why it ended."""
-        return self.tail[-1].splitlines()[-1] if self.tail else "it said nothing"
+        """The line that says best why it ended; empty when it said nothing."""
+        return self.tail[-1].splitlines()[-1] if self.tail else ""
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
         rest = b""

@@ -101,12 +101,12 @@ class Supervisor:
             code = await child.run()
             if self._stop.is_set():
                 return
+            how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
             if code == EXIT_CONFIG or not self._ready:
                 for line in list(child.tail)[:-1]:
                     complain(f"{child.name} | {line}")
-                raise FatalError(f"{child.name} cannot start: {child.last_words}", code)
+                raise FatalError(f"{child.name} cannot start: {child.last_words or how}", code)
             delay = backoff.after(time.monotonic() - started)
-            how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
             complain(f"{child.name} ended ({how}): starting it again in {delay:g} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), delay)
@@ -120,8 +120,8 @@ class Supervisor:
             await asyncio.sleep(POLL_SECONDS)
             if time.monotonic() - patience > PATIENCE_SECONDS:
                 patience = time.monotonic()
-                words = next((c.tail[-1] for c in reversed(self._children) if c.tail), "")
-                say(f"{ready} of {workers} workers ready; {words or 'a model is being loaded'}")
+                words = next((c.last_words for c in reversed(self._children) if c.tail), "loading")
+                say(f"{ready} of {workers} workers ready; {words}")
         for child in self._children:
             for line in child.tail:
                 complain(f"{child.name} | {line}")

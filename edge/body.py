@@ -1,0 +1,28 @@
+"""A request's body, read within limits of size and time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from edge.errors import invalid, too_large, too_slow
+
+
+async def read(request: web.Request, limit: int, seconds: float) -> bytes:
+    """At most `limit` bytes after decompression, within `seconds`. Raises ApiError 400, 408, 413.
+
+    The application's `client_max_size` is what stops a compressed body that grows.
+    """
+    if request.content_length is not None and request.content_length > limit:
+        raise too_large(limit)
+    try:
+        async with asyncio.timeout(seconds):
+            body = await request.read()
+    except TimeoutError:
+        raise too_slow() from None
+    except web.HTTPRequestEntityTooLarge:
+        raise too_large(limit) from None
+    except web.RequestPayloadError:
+        raise invalid("The body of your request could not be read.") from None
+    return body

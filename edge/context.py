@@ -1,0 +1,56 @@
+"""What belongs to one HTTP request besides its body: its id, its clock, what its log line says."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+from common.transport import MAX_REQUEST_ID, REQUEST_ID_KEY
+
+_REQUEST_ID: Final = re.compile(rf"[\x21-\x7e]{{1,{MAX_REQUEST_ID}}}")
+
+
+@dataclass(slots=True)
+class Context:
+    """Filled while the request is served. Times are on time.monotonic()."""
+
+    request_id: str
+    route: str = "unknown"
+    began: float = field(default_factory=time.monotonic)
+    model: str = ""
+    worker: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    first_token: float | None = None
+    # A stream's error after its 200, for the log.
+    error: str = ""
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the head of the request."""
+        return (time.monotonic() - self.began) * 1000
+
+    def ttft_ms(self) -> float | None:
+        """Milliseconds from the head of the request to its first token."""
+        return None if self.first_token is None else (self.first_token - self.began) * 1000
+
+
+KEY: Final = web.RequestKey("context", Context)
+
+
+def request_id(given: str | None) -> str:
+    """The caller's id where it is one (visible ASCII, at most 128), else a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return f"req_{uuid.uuid4().hex}"
+
+
+def begin(request: web.Request) -> Context:
+    """Attaches a context to the request."""
+    context = Context(request_id(request.headers.get(REQUEST_ID_KEY)))
+    request[KEY] = context
+    return context

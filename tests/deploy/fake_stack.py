@@ -76,4 +76,5 @@ def main(directory: Path, behaviour: str = "good", role: str = "", port: int = 0
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:4], *(int(text) for text in sys.argv[4:]))
+    given = [*sys.argv[2:], "", ""]
+    main(Path(sys.argv[1]), given[0], given[1], int(given[2] or 0))

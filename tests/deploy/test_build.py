@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
 import sys
@@ -82,11 +83,8 @@ def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_wheel_in_the_cache_is_copied_and_nothing_is_needed(tmp_path):
-    key = llama_wheel.cache_key(
-        llama_wheel.cmake_flags("", llama_wheel.platform.system(), llama_wheel.platform.machine()),
-        llama_wheel.platform.system(),
-        llama_wheel.platform.machine(),
-    )
+    here = (platform.system(), platform.machine())
+    key = llama_wheel.cache_key(llama_wheel.cmake_flags("", *here), *here)
     (tmp_path / "cache" / key).mkdir(parents=True)
     name = f"llama_cpp_python-{llama_wheel.VERSION}-py3-none-any.whl"
     (tmp_path / "cache" / key / name).write_bytes(b"wheel")

@@ -125,9 +125,9 @@ class Supervisor:
         for child in self._children:
             for line in child.tail:
                 complain(f"{child.name} | {line}")
-        self._ready = True
         names = await asyncio.to_thread(model_names, self._url)
         print(welcome(self._url, names, time.monotonic() - started), flush=True)
+        self._ready = True
 
     async def _stop_all(self) -> None:
         """The edge, then the workers; those that do not go in time are killed."""
@@ -166,7 +166,7 @@ def ready_workers(url: str) -> int:
         body = _get(f"{url}/health/ready")
     except (OSError, ValueError):
         return 0
-    return sum(1 for worker in body["workers"] if worker["ready"])
+    return sum(1 for worker in body["workers"] if worker["state"] == "ready")
 
 
 def model_names(url: str) -> list[str]:

@@ -26,7 +26,8 @@ def note(directory: Path, file: str, line: str) -> None:
 def edge(directory: Path, port: int) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            ready = {"workers": [{"ready": (directory / "alive").exists()}]}
+            state = "ready" if (directory / "alive").exists() else "loading"
+            ready = {"workers": [{"state": state}]}
             body = ready if self.path == "/health/ready" else {"data": [{"id": "fake-model"}]}
             self.send_response(200)
             self.end_headers()

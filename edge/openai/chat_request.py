@@ -410,6 +410,7 @@ Stop = Annotated[
 MaxTokens = Annotated[int, Field(ge=1, le=MAX_INT32)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
+MetadataKey = Annotated[str, Field(max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
 
 
@@ -446,7 +447,7 @@ class ChatRequest(Part):
     function_call: FunctionChoice | None = None
     reasoning_effort: Annotated[str, Field(max_length=32)] | None = None
     verbosity: Annotated[str, Field(max_length=32)] | None = None
-    metadata: Annotated[dict[str, MetadataValue], FIRST, Field(max_length=16)] | None = None
+    metadata: Annotated[dict[MetadataKey, MetadataValue], FIRST, Field(max_length=16)] | None = None
 
     # Accepted and without effect here.
     store: bool | None = None

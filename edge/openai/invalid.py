@@ -36,11 +36,14 @@ def from_validation(error: ValidationError) -> ApiError:
 
 def path(loc: Sequence[int | str]) -> str:
     """`messages[0].content`: pydantic's location without the tags of unions (`~…`)."""
+    if loc and loc[-1] == "[key]":
+        # What is wrong is the key itself, which is the client's text.
+        loc = loc[:-2]
     out = ""
     for part in loc:
         if isinstance(part, int):
             out += f"[{part}]"
-        elif not part.startswith("~") and part != "[key]":
+        elif not part.startswith("~"):
             out += f".{part}" if out else part
     return out
 

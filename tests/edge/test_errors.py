@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from common.transport import Failure
+from edge import errors
+from edge.errors import ApiError
+from protos.inference.v1 import inference_pb2 as pb
+
+C = grpc.StatusCode
+NONE = pb.ERROR_REASON_UNSPECIFIED
+
+ROWS = [
+    (C.INVALID_ARGUMENT, pb.ERROR_REASON_INVALID_FIELD, 400, "invalid_request_error", "invalid_value"),
+    (C.INVALID_ARGUMENT, pb.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED, 400, "invalid_request_error",
+     "context_length_exceeded"),
+    (C.INVALID_ARGUMENT, pb.ERROR_REASON_TEMPLATE_FAILED, 400, "invalid_request_error",
+     "invalid_value"),
+    (C.UNIMPLEMENTED, pb.ERROR_REASON_UNSUPPORTED, 400, "invalid_request_error",
+     "unsupported_parameter"),
+    (C.FAILED_PRECONDITION, pb.ERROR_REASON_MODEL_MISMATCH, 503, "server_error",
+     "service_unavailable"),
+    (C.RESOURCE_EXHAUSTED, pb.ERROR_REASON_QUEUE_FULL, 503, "server_error", "service_unavailable"),
+    (C.RESOURCE_EXHAUSTED, NONE, 413, "invalid_request_error", None),
+    (C.UNAVAILABLE, pb.ERROR_REASON_DRAINING, 503, "server_error", "service_unavailable"),
+    (C.UNAVAILABLE, pb.ERROR_REASON_LOADING, 503, "server_error", "service_unavailable"),
+    (C.UNAVAILABLE, NONE, 503, "server_error", "service_unavailable"),
+    (C.DEADLINE_EXCEEDED, pb.ERROR_REASON_DEADLINE, 504, "server_error", "timeout"),
+    (C.DEADLINE_EXCEEDED, NONE, 504, "server_error", "timeout"),
+    (C.INTERNAL, pb.ERROR_REASON_ENGINE_FAILED, 500, "server_error", "internal_error"),
+    (C.UNKNOWN, NONE, 500, "server_error", "internal_error"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "reason", "status", "kind", "oai"), ROWS)
+def test_row(
+    code: grpc.StatusCode,
+    reason: pb.ErrorReason.ValueType,
+    status: int,
+    kind: str,
+    oai: str | None,
+) -> None:
+    error = errors.from_failure(Failure(code, "words", reason))
+    assert (error.status, error.kind, error.code) == (status, kind, oai)
+    assert set(error.body()["error"]) == {"message", "type", "param", "code"}
+    # A worker's own words are for the client only where the client is at fault.
+    assert ("words" in error.message) == (
+        status == 400 and reason != pb.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED
+    )
+    assert ("Retry-After" in error.headers()) == (status == 503)
+
+
+@pytest.mark.parametrize("reason", pb.ErrorReason.values())
+def test_every_reason_of_the_contract_has_a_row(reason: pb.ErrorReason.ValueType) -> None:
+    assert reason == NONE or any(key[1] == reason for key in errors.TABLE) or (
+        reason == pb.ERROR_REASON_ENGINE_FAILED
+    )
+
+
+def test_context_overflow_names_both_numbers() -> None:
+    failure = Failure(
+        C.INVALID_ARGUMENT,
+        "",
+        pb.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED,
+        {"prompt_tokens": "5000", "context_length": "4096"},
+    )
+    error = errors.from_failure(failure)
+    assert error.param == "messages"
+    assert "4096" in error.message
+    assert "5000" in error.message
+
+
+@pytest.mark.parametrize(
+    ("field", "param"),
+    [
+        ("sampling.temperature", "temperature"),
+        ("sampling.logit_bias[5]", "logit_bias[5]"),
+        ("chat.messages[2].role", "messages[2].role"),
+        ("chat.tools[0].name", "tools[0].name"),
+        ("stop.max_tokens", "max_tokens"),
+        ("stop.strings[1]", "stop[1]"),
+        ("constraint.json_schema", "response_format"),
+        ("output.top_logprobs", "top_logprobs"),
+        ("n", "n"),
+        ("tenant", None),
+        ("", None),
+    ],
+)
+def test_fields_have_their_openai_names(field: str, param: str | None) -> None:
+    failure = Failure(C.INVALID_ARGUMENT, "x", pb.ERROR_REASON_INVALID_FIELD, {"field": field})
+    assert errors.from_failure(failure).param == param
+
+
+@pytest.mark.parametrize(
+    ("seconds", "whole", "ms"), [(0.0, "1", "1"), (0.2, "1", "200"), (1.2, "2", "1200")]
+)
+def test_retry_after(seconds: float, whole: str, ms: str) -> None:
+    failure = Failure(
+        C.RESOURCE_EXHAUSTED, "", pb.ERROR_REASON_QUEUE_FULL, retry_after=seconds
+    )
+    headers = errors.from_failure(failure).headers()
+    assert headers == {"Retry-After": whole, "retry-after-ms": ms}
+
+
+def test_no_retry_after_without_a_reason() -> None:
+    assert ApiError(400, "x").headers() == {}

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from edge.resolve import Target, is_address, parse_target, resolve
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("llama:50051", Target("llama", 50051)),
+        ("127.0.0.1:1", Target("127.0.0.1", 1)),
+        ("[::1]:50051", Target("::1", 50051)),
+    ],
+)
+def test_parsed(text: str, target: Target) -> None:
+    assert parse_target(text) == target
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "llama", ":50051", "llama:", "llama:x", "llama:0", "llama:65536", "::1:5", "a b:5",
+     "http://llama:5", "llama:²"],
+)  # fmt: skip
+def test_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        parse_target(text)
+
+
+def test_addresses_need_no_look_up() -> None:
+    assert is_address(Target("127.0.0.1", 1))
+    assert is_address(Target("::1", 1))
+    assert not is_address(Target("llama", 1))
+
+
+async def test_localhost_is_one_worker_although_it_has_two_addresses() -> None:
+    assert await resolve(Target("localhost", 5)) == {"127.0.0.1:5"}

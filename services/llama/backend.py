@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 from prometheus_client.registry import Collector
 
 from protos.inference.v1 import inference_pb2 as pb
-from services.llama import description, host, requests, sizing
+from services.llama import description, host, hub, requests, sizing
 from services.llama.config import LlamaSettings
 from services.llama.engine import Engine, EngineLimits
 from services.llama.load import Metrics
@@ -53,7 +52,7 @@ class LlamaBackend(Backend):
 
     def _load(self) -> None:
         settings = self._settings
-        path = Path(settings.model)
+        path = hub.locate(settings.model)
         header = gguf.read(path)
         options = RuntimeOptions(
             cells=sizing.choose_cells(

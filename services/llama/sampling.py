@@ -25,8 +25,12 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 _MASK = 2**64 - 1
-# Candidates looked at before a truncation falls back to the whole vocabulary.
-_CANDIDATES = 1024
+# Candidates that a truncation looks at, as far as it needs; then the whole vocabulary.
+_CANDIDATES = (1024, 16384)
+# Values up to which equal ones are kept in order: sorting so takes several times as long.
+_STABLE = 4096
+# Weights of one partial sum.
+_BLOCK = 512
 # Columns of the strided maximum that bounds the k-th largest logit from below.
 _ROWS = 32
 
@@ -132,7 +136,7 @@ def uniform(seed: int, choice: int, position: int) -> float:
 def logprobs(logits: Logits, token: int, top: int) -> Logprobs:
     """Log-softmax of the raw logits at `token`, and its `top` likeliest."""
     best = float(logits.max())
-    normaliser = best + math.log(float(np.exp(logits - best).sum(dtype=np.float64)))
+    normaliser = best + math.log(float(np.exp(logits - best).sum()))
     likeliest: tuple[tuple[int, float], ...] = ()
     if top:
         ids, values = _largest(logits, top)
@@ -189,15 +193,15 @@ def _penalise(logits: Logits, counts: _Counts, params: SamplingParams) -> None:
 def _truncate(logits: Logits, params: SamplingParams) -> tuple[Ids, Floats]:
     """Tokens that survive, and their logits, best first. At least one survives."""
     size = len(logits)
-    wanted = min(params.top_k or _CANDIDATES, size)
-    ids, values = _largest(logits, wanted)
-    if params.top_k:
-        total = None  # top_k comes first: the others see a distribution of its own
+    total: float | None = None
+    if params.top_k:  # comes first: the others see a distribution of its own
+        ids, values = _largest(logits, min(params.top_k, size))
     else:
-        best = values[0]
-        total = float(np.exp(logits - best).sum(dtype=np.float64))
-        if not _enough(values, total, params, size):
-            ids, values = _largest(logits, size)
+        total = float(np.exp(logits - logits.max()).sum())
+        for wanted in (*_CANDIDATES, size):
+            ids, values = _largest(logits, min(wanted, size))
+            if _enough(values, total, params, size):
+                break
     for cut in (_typical, _nucleus, _minimum):
         ids, values, total = cut(ids, values, total, params)
     return ids, values
@@ -255,7 +259,7 @@ def _minimum(ids: Ids, values: Floats, total: float | None, params: SamplingPara
 def _largest(logits: Logits, count: int) -> tuple[Ids, Floats]:
     """The `count` largest logits, best first, ties by the lower token."""
     ids = _at_least(logits, count)
-    order = np.argsort(-logits[ids], kind="stable")[:count]
+    order = np.argsort(-logits[ids], kind="stable" if len(ids) <= _STABLE else None)[:count]
     ids = ids[order]
     return ids, logits[ids]
 
@@ -267,8 +271,11 @@ def _at_least(logits: Logits, count: int) -> Ids:
     count-th largest maximum, so everything below that is out.
     """
     columns = len(logits) // _ROWS
-    if columns <= count:
+    if count >= len(logits):
         return np.arange(len(logits))
+    if columns <= count:
+        bound = np.partition(logits, len(logits) - count)[len(logits) - count]
+        return np.flatnonzero(logits >= bound)
     maxima = logits[: _ROWS * columns].reshape(_ROWS, columns).max(axis=0)
     bound = np.partition(maxima, columns - count)[columns - count]
     found: Ids = np.flatnonzero(logits >= bound)
@@ -285,15 +292,16 @@ def _draw_untruncated(logits: Logits, temperature: float, draw: float) -> int:
     best = float(logits.max())
     weights = np.exp((logits - np.float32(best)) * np.float32(1 / temperature))
     # Two levels, because a running sum over the whole vocabulary costs more than the rest.
-    block = 512
-    starts = np.arange(0, len(weights), block)
-    sums = np.add.reduceat(weights, starts, dtype=np.float64)
+    # Single precision suffices within a block: it errs by less than the weights themselves.
+    whole = len(weights) // _BLOCK * _BLOCK
+    sums = weights[:whole].reshape(-1, _BLOCK).sum(axis=1)
+    sums = np.append(sums, weights[whole:].sum()).astype(np.float64)
     cumulative = np.cumsum(sums)
     target = draw * cumulative[-1]
-    index = min(int(np.searchsorted(cumulative, target, side="right")), len(sums) - 1)
-    inner = weights[starts[index] : starts[index] + block].astype(np.float64)
-    before = cumulative[index] - sums[index]
-    return int(starts[index]) + _pick(inner, (target - before) / sums[index])
+    index = _pick(sums, draw)
+    within = (target - (cumulative[index] - sums[index])) / sums[index]
+    inner = weights[index * _BLOCK : (index + 1) * _BLOCK].astype(np.float64)
+    return index * _BLOCK + _pick(inner, min(1.0, max(0.0, within)))
 
 
 def _pick(weights: NDArray[np.float64], draw: float) -> int:

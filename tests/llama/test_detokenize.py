@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,12 +10,14 @@ from hypothesis import strategies as st
 from services.llama.detokenize import StopStrings, TextStream, Utf8Stream
 
 
-def cut(data, places):
+def cut(data: Any, places: list[int]) -> list[Any]:
     edges = [0, *sorted(p % (len(data) + 1) for p in places), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
-def run(stops, pieces, *, include=False):
+def run(
+    stops: list[str], pieces: list[bytes], *, include: bool = False
+) -> tuple[str, str | None, list[str]]:
     stream = TextStream(stops, include_matched=include)
     shown = []
     for piece in pieces:
@@ -37,7 +42,7 @@ TEXTS = st.text(alphabet="ab€x", max_size=24)
 STOPS = st.lists(st.text(alphabet="ab€", min_size=1, max_size=5), max_size=4)
 
 
-def first_stop(text, stops):
+def first_stop(text: str, stops: list[str]) -> tuple[str, str | None]:
     """The definition, slowly: the first beginning of the text that ends with a stop string."""
     for end in range(len(text) + 1):
         found = [s for s in stops if s and text[:end].endswith(s)]

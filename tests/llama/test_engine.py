@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from services.llama.engine import MAX_BEHIND, MAX_FAILURES, Engine, EngineLimits
 from services.llama.sampling import SamplingParams, uniform
 from services.llama.sequence import Job, OutputParams, StopParams
-from services.llama.stream import Finish
+from services.llama.stream import Ended, Finish, Stream
 from services.worker.errors import DeadlineExceeded, EngineFailed
 from tests.llama.fake_runtime import BOS, EOS, FakeRuntime
+
+Start = Callable[..., Engine]
 
 
 @pytest.fixture
@@ -36,14 +40,15 @@ async def start():
         assert runtime.cache == {}
 
 
-def job(text="hello", *, tokens=20, seed=0, **fields):
+def job(text: str = "hello", *, tokens: int = 20, seed: int = 0, **fields: Any) -> Job:
     stop = fields.pop("stop", None) or StopParams(max_tokens=tokens)
     sampling = SamplingParams(seed=seed, temperature=fields.pop("temperature", 1.0))
     return Job(prompt=list(text.encode()), sampling=sampling, stop=stop, **fields)
 
 
-async def read(stream):
-    text, ids, ended = "", [], None
+async def read(stream: Stream) -> tuple[str, Ended, list[int]]:
+    text, ended = "", None
+    ids: list[int] = []
     while ended is None:
         delta = await stream.next()
         text += delta.text
@@ -52,11 +57,16 @@ async def read(stream):
     return text, ended, ids
 
 
-async def alone(start, one):
+async def until(condition: Callable[[], Any]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def alone(start: Start, one: Job) -> tuple[str, Ended, list[int]]:
     return await read(start(FakeRuntime()).submit(one))
 
 
-def jobs(count=12):
+def jobs(count: int = 12) -> list[Job]:
     return [job(f"prompt {i} " * (i + 1), tokens=40 + 3 * i, seed=i) for i in range(count)]
 
 
@@ -104,13 +114,12 @@ async def test_a_long_prompt_does_not_stop_running_streams(start):
 
 async def test_cancel_gives_slot_and_cells_back_after_the_running_batch(start):
     runtime = FakeRuntime(slots=1)
-    runtime.permits = threading.Semaphore(4)
+    permits = runtime.permits = threading.Semaphore(4)
     engine = start(runtime)
     first = engine.submit(job(tokens=500))
     await first.next()
     second = engine.submit(job("second", tokens=3))
-    while runtime.permits._value:
-        await asyncio.sleep(0)
+    await until(lambda: not permits._value)
     engine.cancel(first)
     done = len(runtime.batches)
     runtime.permits.release(100)
@@ -150,8 +159,7 @@ async def test_an_idle_engine_wakes_up_when_a_reader_catches_up(start):
     runtime = FakeRuntime()
     engine = start(runtime)
     slow = engine.submit(job("slow", tokens=300))
-    while not slow.paused:
-        await asyncio.sleep(0)
+    await until(lambda: slow.paused)
     assert len(runtime.batches) <= MAX_BEHIND + 1
     await read(slow)
 
@@ -159,8 +167,7 @@ async def test_an_idle_engine_wakes_up_when_a_reader_catches_up(start):
 async def test_a_slow_reader_gets_what_came_meanwhile_in_one_piece(start):
     engine = start(FakeRuntime())
     stream = engine.submit(job(tokens=50))
-    while stream._delta is None or stream._delta.ended is None:
-        await asyncio.sleep(0)
+    await until(lambda: stream._delta is not None and stream._delta.ended is not None)
     delta = await stream.next()
     assert delta.completion_tokens == 50
     assert delta.ended is not None
@@ -186,8 +193,7 @@ async def test_deadline_says_in_which_phase_it_passed(start, phase):
     now[0] = 3.0
     runtime.permits.release(100)
     with pytest.raises(DeadlineExceeded) as caught:
-        while True:
-            await stream.next()
+        await read(stream)
     assert caught.value.metadata == {"phase": phase}
     if phase == "queued":
         with pytest.raises(DeadlineExceeded):
@@ -197,8 +203,7 @@ async def test_deadline_says_in_which_phase_it_passed(start, phase):
 async def test_deadline_of_a_paused_sequence_passes_too(start):
     engine = start(FakeRuntime())
     stream = engine.submit(job(tokens=300, deadline=time.monotonic() + 0.2))
-    while stream._error is None:
-        await asyncio.sleep(0.01)
+    await until(lambda: stream._error is not None)
     assert engine.load.running == 0
     assert isinstance(stream._error, DeadlineExceeded)
 
@@ -208,7 +213,7 @@ async def test_a_failed_decode_fails_those_in_it_and_no_others(start):
     runtime.fail_at = {5}
     engine = start(runtime)
     streams = [engine.submit(job(f"{i}", tokens=10)) for i in range(4)]
-    results = await asyncio.gather(*map(read, streams), return_exceptions=True)
+    results: list[Any] = await asyncio.gather(*map(read, streams), return_exceptions=True)
     assert [type(r) for r in results] == [EngineFailed, EngineFailed, tuple, tuple]
     expected = await alone(start, job("3", tokens=10))
     assert results[3][0] == expected[0]
@@ -248,9 +253,10 @@ async def test_a_bug_in_sampling_one_sequence_spares_the_others(start, monkeypat
         return uniform(seed, choice, position)
 
     monkeypatch.setattr("services.llama.sampling.uniform", failing)
-    good, failed = await asyncio.gather(
+    results: Any = await asyncio.gather(
         read(engine.submit(job())), read(engine.submit(bad)), return_exceptions=True
     )
+    good, failed = results
     assert isinstance(failed, EngineFailed)
     assert good[1].reason is Finish.LENGTH
 
@@ -258,15 +264,13 @@ async def test_a_bug_in_sampling_one_sequence_spares_the_others(start, monkeypat
 # ------------------------------------------------------------------------------ how a text ends
 
 
-def scripted(text, **fields):
+def scripted(**fields: Any) -> Job:
     stop = StopParams(**fields)
     return Job(prompt=[104, 105, BOS], sampling=SamplingParams(temperature=0), stop=stop)
 
 
-async def finish(start, script, **fields):
-    text, ended, _ = await read(
-        start(FakeRuntime(script=script)).submit(scripted(script, **fields))
-    )
+async def finish(start: Start, script: str, **fields: Any) -> tuple[str, Finish, str]:
+    text, ended, _ = await read(start(FakeRuntime(script=script)).submit(scripted(**fields)))
     return text, ended.reason, ended.matched_stop
 
 
@@ -315,7 +319,7 @@ async def test_one_request_may_use_every_cell(start):
 
 async def test_min_tokens_hold_off_every_kind_of_end(start):
     stops = {"strings": ("a", "b"), "token_ids": frozenset(b"xyz")}
-    one = scripted("ab", min_tokens=6, max_tokens=40, **stops)
+    one = scripted(min_tokens=6, max_tokens=40, **stops)
     one = replace(one, output=OutputParams(token_ids=True))
     text, ended, ids = await read(start(FakeRuntime(script="ab")).submit(one))
     assert text.startswith("ab")

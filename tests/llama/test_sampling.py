@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from services.llama.interface import Logits
 from services.llama.sampling import (
     Sampler,
     SamplingParams,
+    _largest,
     logprobs,
     uniform,
 )
@@ -17,17 +22,18 @@ from services.llama.sampling import (
 RNG = np.random.default_rng(7)
 
 
-def some_logits(size: int = 5000) -> np.ndarray:
-    return RNG.normal(size=size).astype(np.float32) * 3
+def some_logits(size: int = 5000) -> Logits:
+    logits: Logits = RNG.normal(size=size).astype(np.float32) * 3
+    return logits
 
 
-def softmax(logits, temperature=1.0):
+def softmax(logits: Logits, temperature: float = 1.0) -> NDArray[np.float64]:
     scaled = logits.astype(np.float64) / temperature
-    weights = np.exp(scaled - scaled.max())
-    return weights / weights.sum()
+    weights: NDArray[np.float64] = np.exp(scaled - scaled.max())
+    return weights / float(weights.sum())
 
 
-def draws(logits, count=1500, **params):
+def draws(logits: Logits, count: int = 1500, **params: Any) -> NDArray[np.int64]:
     """How often each token comes, over positions."""
     sampler = Sampler(SamplingParams(seed=11, **params), [])
     return np.bincount(
@@ -35,7 +41,7 @@ def draws(logits, count=1500, **params):
     )
 
 
-def support(logits, **params):
+def support(logits: Logits, **params: Any) -> set[int]:
     return set(np.flatnonzero(draws(logits, **params)))
 
 
@@ -121,8 +127,6 @@ def test_typical_p_leaves_the_surprising_and_the_obvious_out():
 
 @given(st.integers(1, 6000), st.integers(1, 60), st.integers(0, 2**32))
 def test_the_cheap_way_to_the_largest_finds_the_largest(size, count, seed):
-    from services.llama.sampling import _largest
-
     logits = np.random.default_rng(seed).integers(0, 50, size).astype(np.float32)
     ids, values = _largest(logits, min(count, size))
     assert list(ids) == list(np.argsort(-logits, kind="stable")[: min(count, size)])
@@ -154,7 +158,9 @@ def test_suppressed_tokens_do_not_come_and_logits_stay():
     assert (logits == before).all()
 
 
-def penalised(logits, history, prompt=(), **params):
+def penalised(
+    logits: list[float], history: list[int], prompt: Sequence[int] = (), **params: Any
+) -> int:
     sampler = Sampler(SamplingParams(temperature=0, **params), prompt)
     for token in history:
         sampler.accept(token)
@@ -181,7 +187,8 @@ def test_penalties_see_the_prompt():
 
 
 def test_penalties_forget_beyond_their_window():
-    logits, params = [1.0, 0.5, 0], {"presence_penalty": 0.6, "penalty_window": 2}
+    logits = [1.0, 0.5, 0]
+    params: dict[str, Any] = {"presence_penalty": 0.6, "penalty_window": 2}
     assert penalised(logits, [0, 2], **params) == 1
     assert penalised(logits, [0, 2, 2], **params) == 0
 

@@ -15,7 +15,9 @@ from services.llama.scheduler import (
 LIMITS = Limits(cells=100, slots=4, batch=32, busy_prefill=8, headroom=4)
 
 
-def seq(number: int, length: int, cached: int, *, limit: int = 100, paused: bool = False):
+def seq(
+    number: int, length: int, cached: int, *, limit: int = 100, paused: bool = False
+) -> Candidate:
     return Candidate(number, length, cached, limit, paused)
 
 

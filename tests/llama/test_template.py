@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import template as module
+from services.llama.interface import Vocabulary
 from services.llama.prompt import Prompts, detokenize, plain
 from services.llama.template import CHATML, ChatTemplate, TemplateError
 from services.worker.errors import TemplateFailed
@@ -12,20 +15,20 @@ from tests.llama.fake_runtime import BOS, EOS, FakeVocabulary
 SPECIAL = ["<s>", "</s>", "[INST]", "NST]"]
 
 
-def render(source, **given):
+def render(source: str, **given: Any) -> str:
     template = ChatTemplate(source, SPECIAL)
     return plain(template.render(given, {}))
 
 
-def message(role, text, **fields):
+def message(role: pb.Role.ValueType, text: str, **fields: Any) -> pb.Message:
     return pb.Message(role=role, content=[pb.ContentPart(text=text)], **fields)
 
 
-def user(text):
+def user(text: str) -> pb.Message:
     return message(pb.ROLE_USER, text)
 
 
-def prompts(source=CHATML, vocabulary=None):
+def prompts(source: str = CHATML, vocabulary: Vocabulary | None = None) -> Prompts:
     return Prompts(vocabulary or FakeVocabulary(), source)
 
 
@@ -52,7 +55,7 @@ def test_generation_blocks_are_transparent():
 
 
 def test_the_templates_own_message_comes_through():
-    with pytest.raises(TemplateError, match="^roles must alternate$"):
+    with pytest.raises(TemplateError, match=r"^roles must alternate$"):
         render("{{ raise_exception('roles must alternate') }}")
 
 
@@ -160,7 +163,7 @@ def test_bos_of_raw_text():
 # ------------------------------------------------------------------------------ conversations
 
 
-def chatml(*turns, tail="<|im_start|>assistant\n"):
+def chatml(*turns: tuple[str, str], tail: str = "<|im_start|>assistant\n") -> str:
     return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + tail
 
 

@@ -19,6 +19,7 @@ from .tools import DOMAINS, HELD_DOMAINS, WEATHER, Task, Toolbox
 from .words import Values
 
 Check = Callable[[str], bool]
+Drawn = tuple[Chat, Check]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Case:
 
 def has(*words: str) -> Check:
     """The answer has every word (ignoring case, at word borders)."""
-    return lambda text: all(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) for word in words)
+    return lambda text: all(
+        re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) for word in words
+    )
 
 
 def same(wanted: str) -> Check:
@@ -44,6 +47,7 @@ def as_json(wanted: Any) -> Check:
             return json.loads(text) == wanted
         except ValueError:
             return False
+
     return check
 
 
@@ -63,80 +67,133 @@ def calls(*wanted: tuple[str, Any]) -> Check:
     return lambda text: parse_calls(text) == list(wanted)
 
 
-def cases(seed: int, count: int) -> Iterator[Case]:
-    """`count` cases in each big category, fewer in small ones."""
-    talk = Talk(Random(f"evaluation talk {seed}"), held=True)
-    plain = Questions(Random(f"evaluation plain {seed}"))
-    rng = talk.rng
-    ask = talk.questions
-    few = max(1, count // 4)
-    for i in range(count):
-        country, city, _, _ = COUNTRIES[i % len(COUNTRIES)]
-        yield Case("capitals", Chat().user(ask.around(ask.ask("capital", with_the(country)))), has(city))
-    for kind in ("colour", "opposite"):
-        for _ in range(count // 2):
-            item = ask.any(kind=kind)
-            yield Case("colours and opposites", Chat().user(ask.around(item.ask)), has(item.short))
-    for _ in range(count):
-        item = plain.any(kind=rng.choice(("country", "continent", "language", "neighbour", "legs", "sound", "bigger")))
-        yield Case("other facts", Chat().system("You are a helpful assistant.").user("Hey there, " + item.ask), has(item.short))
-    for _ in range(count):
-        a, b = plain.pair()
-        yield Case("sums", Chat().user(ask.ask("plus", str(a), str(b))), has(str(a + b)))
-    for _ in range(few):
-        a, b = ask.pair()
-        yield Case("sums of unseen pairs", Chat().user(ask.ask("plus", str(a), str(b))), has(str(a + b)))
-    for _ in range(count):
-        question, answer, _ = talk.echo()
-        yield Case("echo", Chat().user(question), same(answer))
-    for _ in range(few):
-        phrase = talk.values.phrase()
-        yield Case("statements", Chat().user(f"Testing {phrase}"), has(phrase.strip(".!")))
-    for _ in range(few):
-        item = ask.any(kind="spell")
-        yield Case("spelling", Chat().user(item.ask), same(item.full))
-    for _ in range(few):
-        question, answer, _ = talk.count()
-        yield Case("counting", Chat().user(question), same(answer))
-    for _ in range(count):
-        yield Case("follow-ups", *follow_up(plain, rng))
-    for _ in range(few):
-        chat = talk.named()
+class Plain:
+    """Cases without tools. Each method draws one: the conversation and the check of its answer."""
+
+    KINDS = ("capital", "opposite", "colour", "sums")
+
+    def __init__(self, seed: int) -> None:
+        self.talk = Talk(Random(f"evaluation talk {seed}"), held=True)
+        self.seen = Questions(Random(f"evaluation plain {seed}"))
+        self.rng = self.talk.rng
+        self.ask = self.talk.questions
+        self.turn = 0
+
+    def capital(self) -> Drawn:
+        country, city, _, _ = COUNTRIES[self.turn % len(COUNTRIES)]
+        self.turn += 1
+        return Chat().user(self.ask.around(self.ask.ask("capital", with_the(country)))), has(city)
+
+    def attribute(self) -> Drawn:
+        item = self.ask.any(kind=self.rng.choice(("colour", "opposite")))
+        return Chat().user(self.ask.around(item.ask)), has(item.short)
+
+    def other(self) -> Drawn:
+        kinds = ("country", "continent", "language", "neighbour", "legs", "sound", "bigger")
+        item = self.seen.any(kind=self.rng.choice(kinds))
+        chat = Chat().system("You are a helpful assistant.").user("Hey there, " + item.ask)
+        return chat, has(item.short)
+
+    def seen_sum(self) -> Drawn:
+        a, b = self.seen.pair()
+        return Chat().user(self.ask.ask("plus", str(a), str(b))), has(str(a + b))
+
+    def unseen_sum(self) -> Drawn:
+        a, b = self.ask.pair()
+        return Chat().user(self.ask.ask("plus", str(a), str(b))), has(str(a + b))
+
+    def echo(self) -> Drawn:
+        question, answer, _ = self.talk.echo()
+        return Chat().user(question), same(answer)
+
+    def statement(self) -> Drawn:
+        phrase = self.talk.values.phrase()
+        return Chat().user(f"Testing {phrase}"), has(phrase.strip(".!"))
+
+    def spelling(self) -> Drawn:
+        item = self.ask.any(kind="spell")
+        return Chat().user(item.ask), same(item.full)
+
+    def counting(self) -> Drawn:
+        question, answer, _ = self.talk.count()
+        return Chat().user(question), same(answer)
+
+    def follow_up(self) -> Drawn:
+        kind = self.rng.choice(("capital", "capital", "opposite", "colour"))
+        first, second = self.seen.any(kind=kind), self.seen.any(kind=kind)
+        asked = self.rng.choice(forms("follow", held=True)).format(second.bare)
+        return Chat().user(first.ask).answer(first.full).user(asked), has(second.short)
+
+    def named(self) -> Drawn:
+        chat = self.talk.named()
         name = chat.messages.pop()["content"].removeprefix("My name is ").removesuffix(".")
-        yield Case("system: name", chat, has(name))
-    for _ in range(few):
-        chat = talk.memory()
+        return chat, has(name)
+
+    def memory(self) -> Drawn:
+        chat = self.talk.memory()
         wanted = chat.messages.pop()["content"]
-        yield Case("memory", chat, same(wanted))
-    for _ in range(few):
-        item = ask.any(kind=rng.choice(("capital", "opposite", "colour", "sums")))
-        rule = rng.choice(("Please answer in one word.", "Answer with one word only.", "One word answers only."))
-        yield Case("system: one word", Chat().system(rule).user(item.ask), same(item.short))
-    for _ in range(few):
-        item = ask.any(kind=rng.choice(("capital", "opposite", "colour", "sums")))
-        language, (form, _) = rng.choice(list(facts.LANGUAGES.items()))
-        yield Case("system: language", Chat().system(f"Please answer in {language}.").user(item.ask), same(form.format(item.short)))
-    for _ in range(few):
-        item = ask.any(kind=rng.choice(("capital", "opposite", "colour", "sums")))
-        yield Case("JSON", Chat().user(f"{rng.choice(('Answer in JSON', 'Please answer in JSON', 'In JSON please'))}: {item.ask}"), as_json(json.loads(item.as_json())))
-    for _ in range(few):
-        question, answer, _ = talk.poem()
+        return chat, same(wanted)
+
+    def one_word(self) -> Drawn:
+        item = self.ask.any(kind=self.rng.choice(self.KINDS))
+        rule = self.rng.choice(
+            ("Please answer in one word.", "Answer with one word only.", "One word answers only.")
+        )
+        return Chat().system(rule).user(item.ask), same(item.short)
+
+    def language(self) -> Drawn:
+        item = self.ask.any(kind=self.rng.choice(self.KINDS))
+        language, (form, _) = self.rng.choice(list(facts.LANGUAGES.items()))
+        chat = Chat().system(f"Please answer in {language}.").user(item.ask)
+        return chat, same(form.format(item.short))
+
+    def json(self) -> Drawn:
+        item = self.ask.any(kind=self.rng.choice(self.KINDS))
+        start = self.rng.choice(("Answer in JSON", "Please answer in JSON", "In JSON please"))
+        return Chat().user(f"{start}: {item.ask}"), as_json(json.loads(item.as_json()))
+
+    def poem(self) -> Drawn:
+        question, answer, _ = self.talk.poem()
         thing = answer.split(",")[0].removeprefix("Oh ")
-        yield Case("poems", Chat().user(question), lambda text, thing=thing: text.count("\n") == 3 and thing in text)
-    for _ in range(few):
-        question, _, _ = talk.unknown()
-        yield Case("not knowing", Chat().user(question), has("don't know"))
-    for _ in range(few):
-        item = ask.any(kind=rng.choice(("capital", "opposite", "colour", "sums")))
-        yield Case("thinking", Chat(think=True).user(item.ask), lambda text, item=item: text.startswith("<think>\n") and has(item.short)(text.split("</think>")[-1]))
+        return Chat().user(question), lambda text: text.count("\n") == 3 and thing in text
+
+    def unknown(self) -> Drawn:
+        return Chat().user(self.talk.unknown()[0]), has("don't know")
+
+    def thinking(self) -> Drawn:
+        item = self.ask.any(kind=self.rng.choice(self.KINDS))
+        right = has(item.short)
+        chat = Chat(think=True).user(item.ask)
+        return chat, lambda text: text.startswith("<think>\n") and right(text.split("</think>")[-1])
+
+
+def cases(seed: int, count: int) -> Iterator[Case]:
+    """`count` cases in each big category, a quarter of that in small ones."""
+    plain, few = Plain(seed), max(1, count // 4)
+    plan = (
+        ("capitals", plain.capital, count),
+        ("colours and opposites", plain.attribute, count),
+        ("other facts", plain.other, count),
+        ("sums", plain.seen_sum, count),
+        ("sums of unseen pairs", plain.unseen_sum, few),
+        ("echo", plain.echo, count),
+        ("statements", plain.statement, few),
+        ("spelling", plain.spelling, few),
+        ("counting", plain.counting, few),
+        ("follow-ups", plain.follow_up, count),
+        ("system: name", plain.named, few),
+        ("memory", plain.memory, few),
+        ("system: one word", plain.one_word, few),
+        ("system: language", plain.language, few),
+        ("JSON", plain.json, few),
+        ("poems", plain.poem, few),
+        ("not knowing", plain.unknown, few),
+        ("thinking", plain.thinking, few),
+    )
+    for category, draw, number in plan:
+        for _ in range(number):
+            yield Case(category, *draw())
     yield from tool_cases(seed, count)
-
-
-def follow_up(plain: Questions, rng: Random) -> tuple[Chat, Check]:
-    kind = rng.choice(("capital", "capital", "opposite", "colour"))
-    first, second = plain.any(kind=kind), plain.any(kind=kind)
-    chat = Chat().user(first.ask).answer(first.full).user(rng.choice(forms("follow", held=True)).format(second.bare))
-    return chat, has(second.short)
 
 
 def tool_cases(seed: int, count: int) -> Iterator[Case]:
@@ -146,7 +203,11 @@ def tool_cases(seed: int, count: int) -> Iterator[Case]:
     rng = box.rng
 
     def case(category: str, task: Task) -> Case:
-        return Case(category, Chat(tools=seen.beside(task.tool)).user(task.ask), calls((task.name, task.arguments)))
+        return Case(
+            category,
+            Chat(tools=seen.beside(task.tool)).user(task.ask),
+            calls((task.name, task.arguments)),
+        )
 
     for i in range(count):
         task = box.everyday(WEATHER) if i % 4 == 0 else seen.everyday()
@@ -156,7 +217,12 @@ def tool_cases(seed: int, count: int) -> Iterator[Case]:
     for _ in range(count // 2):
         task = seen.everyday()
         result, report = box.outcome()
-        chat = Chat(tools=seen.beside(task.tool)).user(task.ask).call([(task.name, task.arguments)]).result(result)
+        chat = (
+            Chat(tools=seen.beside(task.tool))
+            .user(task.ask)
+            .call([(task.name, task.arguments)])
+            .result(result)
+        )
         yield Case("tool results used", chat, same(report))
     two = Corpus(rng)
     two.box = seen
@@ -168,7 +234,11 @@ def tool_cases(seed: int, count: int) -> Iterator[Case]:
     talk = Talk(rng, held=True)
     for _ in range(count // 4):
         question, answer, _ = talk.echo() if rng.random() < 0.5 else talk.greeting()
-        yield Case("no call when none is needed", Chat(tools=seen.beside(seen.everyday().tool)).user(question), same(answer))
+        yield Case(
+            "no call when none is needed",
+            Chat(tools=seen.beside(seen.everyday().tool)).user(question),
+            same(answer),
+        )
 
 
 def held_texts() -> set[str]:

@@ -36,8 +36,13 @@ class Chat:
         return self
 
     def call(self, calls: list[tuple[str, dict[str, Any]]], thought: str = "") -> Chat:
-        made = [{"type": "function", "function": {"name": name, "arguments": args}} for name, args in calls]
-        self.messages.append({"role": "assistant", "content": None, "tool_calls": made, "thought": thought})
+        made = [
+            {"type": "function", "function": {"name": name, "arguments": args}}
+            for name, args in calls
+        ]
+        self.messages.append(
+            {"role": "assistant", "content": None, "tool_calls": made, "thought": thought}
+        )
         return self
 
     def result(self, text: str) -> Chat:
@@ -52,7 +57,10 @@ def tool_line(tool: dict[str, Any]) -> str:
     if function.get("description"):
         parts.append(', "description": ' + dumps(function["description"]))
     properties = (function.get("parameters") or {}).get("properties") or {}
-    shown = [f"{dumps(name)}: {dumps(p['enum'] if p.get('enum') else p.get('type') or 'any')}" for name, p in properties.items()]
+    shown = [
+        f"{dumps(name)}: {dumps(p['enum'] if p.get('enum') else p.get('type') or 'any')}"
+        for name, p in properties.items()
+    ]
     parts.append(', "parameters": {' + ", ".join(shown) + "}}")
     return "".join(parts)
 
@@ -67,7 +75,13 @@ def call_text(calls: list[dict[str, Any]]) -> str:
         function = call["function"]
         arguments = function["arguments"]
         text = arguments if isinstance(arguments, str) else dumps(arguments)
-        lines.append('<tool_call>\n{"name": ' + dumps(function["name"]) + ', "arguments": ' + text + "}\n</tool_call>")
+        lines.append(
+            '<tool_call>\n{"name": '
+            + dumps(function["name"])
+            + ', "arguments": '
+            + text
+            + "}\n</tool_call>"
+        )
     return "\n".join(lines)
 
 
@@ -75,9 +89,17 @@ def render(chat: Chat) -> list[tuple[str, bool]]:
     """The conversation's text in pieces (text, learnt): answers and their end marks are learnt, the rest is given."""
     pieces: list[tuple[str, bool]] = []
     messages = chat.messages
-    head = [messages[0]["content"]] if messages[0]["role"] == "system" and messages[0]["content"] else []
+    head = (
+        [messages[0]["content"]]
+        if messages[0]["role"] == "system" and messages[0]["content"]
+        else []
+    )
     if chat.tools:
-        head.append("You can call these tools:\n<tools>\n" + "\n".join(map(tool_line, chat.tools)) + "\n</tools>")
+        head.append(
+            "You can call these tools:\n<tools>\n"
+            + "\n".join(map(tool_line, chat.tools))
+            + "\n</tools>"
+        )
     if chat.think:
         head.append(THINK_LINE)
     if head:

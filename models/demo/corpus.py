@@ -24,7 +24,12 @@ from .words import Values
 Pieces = list[tuple[str, bool]]
 ROWS = (256, 1024, 2048)
 SHARD_CHATS = 24_000
-PLAIN_ONLY = {name for d in DOMAINS for name in d.names if {"add", "multiply", "calculator", "get_capital"} & set(d.names)}
+PLAIN_ONLY = {
+    name
+    for d in DOMAINS
+    for name in d.names
+    if {"add", "multiply", "calculator", "get_capital"} & set(d.names)
+}
 
 
 class Corpus:
@@ -52,7 +57,10 @@ class Corpus:
             chat.user(question).answer(answer, thought)
             if r.random() < 0.5:
                 return chat
-        calls, ask = [(task.name, task.arguments)], self.talk.questions.around(task.ask) if r.random() < 0.4 else task.ask
+        calls, ask = (
+            [(task.name, task.arguments)],
+            self.talk.questions.around(task.ask) if r.random() < 0.4 else task.ask,
+        )
         if r.random() < 0.1:
             ask, calls = self.two(chat)
         chat.user(ask).call(calls, f"I should call {calls[0][0]}.")
@@ -77,7 +85,18 @@ class Corpus:
         if key is None or not isinstance(arguments[key], str):
             return
         value = r.choice((self.values.city, self.values.name, self.values.made_up))()
-        chat.user(r.choice(("And {}?", "And in {}?", "What about {}?", "And for {}?", "And now {}?", "The same for {}, please.")).format(value))
+        chat.user(
+            r.choice(
+                (
+                    "And {}?",
+                    "And in {}?",
+                    "What about {}?",
+                    "And for {}?",
+                    "And now {}?",
+                    "The same for {}, please.",
+                )
+            ).format(value)
+        )
         chat.call([(name, {key: value})], f"I should call {name} again.")
 
     def two(self, chat: Chat) -> tuple[str, list[tuple[str, dict[str, object]]]]:
@@ -88,7 +107,16 @@ class Corpus:
         chat.tools = [t for t in chat.tools if t["function"]["name"] not in known]
         chat.tools.insert(r.randint(0, len(chat.tools)), tool)
         a, b = self.values.city(), self.values.city()
-        form = r.choice(("What is the weather in {} and in {}?", "What is the weather in {} and {}?", "Weather in {} and {}?", "How is the weather in {} and {}?", "Compare the weather in {} and {}.", "What's the weather like in {} and {}?"))
+        form = r.choice(
+            (
+                "What is the weather in {} and in {}?",
+                "What is the weather in {} and {}?",
+                "Weather in {} and {}?",
+                "How is the weather in {} and {}?",
+                "Compare the weather in {} and {}.",
+                "What's the weather like in {} and {}?",
+            )
+        )
         name, key = tool["function"]["name"], used[0][0]
         return form.format(a, b), [(name, {key: a}), (name, {key: b})]
 
@@ -97,13 +125,15 @@ class Corpus:
         r, v = self.rng, self.values
         name, a, b = v.made_up(), r.choice("abcxyn"), r.choice("defpqm")
         op = r.choice("+-*/")
-        return r.choice((
-            f"def {name}({a}, {b}):\n    return {a} {op} {b}\n",
-            f"def {name}({a}):\n    for {b} in {a}:\n        print({b})\n",
-            f"def {name}({a}):\n    if {a} > 0:\n        return {a}\n    return 0\n",
-            f'{name} = {{"{v.noun()}": {v.number()}, "{v.noun()}": {v.number()}}}\nprint({name})\n',
-            f"class {name.capitalize()}:\n    def __init__(self, {a}):\n        self.{a} = {a}\n",
-        ))
+        return r.choice(
+            (
+                f"def {name}({a}, {b}):\n    return {a} {op} {b}\n",
+                f"def {name}({a}):\n    for {b} in {a}:\n        print({b})\n",
+                f"def {name}({a}):\n    if {a} > 0:\n        return {a}\n    return 0\n",
+                f'{name} = {{"{v.noun()}": {v.number()}, "{v.noun()}": {v.number()}}}\nprint({name})\n',
+                f"class {name.capitalize()}:\n    def __init__(self, {a}):\n        self.{a} = {a}\n",
+            )
+        )
 
     def fill_in(self) -> Pieces:
         """Fill in the middle: prefix and suffix are given, the middle is learnt."""
@@ -117,14 +147,26 @@ class Corpus:
             words = text.split(" ")
             i = r.randrange(len(words))
             j = min(len(words), i + r.randint(1, 4))
-            parts = "".join(w + " " for w in words[:i]), " ".join(words[i:j]), "".join(" " + w for w in words[j:])
-        return [(f"<|fim_prefix|>{parts[0]}<|fim_suffix|>{parts[2]}<|fim_middle|>", False), (f"{parts[1]}<|endoftext|>", True)]
+            parts = (
+                "".join(w + " " for w in words[:i]),
+                " ".join(words[i:j]),
+                "".join(" " + w for w in words[j:]),
+            )
+        return [
+            (f"<|fim_prefix|>{parts[0]}<|fim_suffix|>{parts[2]}<|fim_middle|>", False),
+            (f"{parts[1]}<|endoftext|>", True),
+        ]
 
     def raw_text(self) -> str:
         r = self.rng
         roll = r.random()
         if roll < 0.5:
-            return " ".join(self.talk.questions.any(kind=r.choice(("capital", "opposite", "colour", "language", "sums"))).full for _ in range(r.randint(1, 4)))
+            return " ".join(
+                self.talk.questions.any(
+                    kind=r.choice(("capital", "opposite", "colour", "language", "sums"))
+                ).full
+                for _ in range(r.randint(1, 4))
+            )
         if roll < 0.7:
             return self.talk.count()[1]
         return self.talk.story()[1] if roll < 0.8 else self.talk.poem()[1]
@@ -134,7 +176,10 @@ class Corpus:
         r = self.rng
         roll = r.random()
         if roll < 0.025:
-            return [(self.raw_text() if r.random() < 0.7 else self.code(), True), ("<|endoftext|>", True)]
+            return [
+                (self.raw_text() if r.random() < 0.7 else self.code(), True),
+                ("<|endoftext|>", True),
+            ]
         if roll < 0.05:
             return self.fill_in()
         if roll < 0.056:
@@ -154,7 +199,9 @@ def pack(samples: list[tuple[list[int], list[bool]]], length: int) -> dict[str, 
     """Fill rows of `length` tokens with whole samples: tokens uint16, segment uint8 (0 = empty), position, learnt."""
     rows: list[list[int]] = []
     open_rows: list[tuple[int, int]] = []  # (space left, row)
-    for i in sorted(range(len(samples)), key=lambda n: (n // 4000, -len(samples[n][0]) // 8)):  # longest first, in parts
+    for i in sorted(
+        range(len(samples)), key=lambda n: (n // 4000, -len(samples[n][0]) // 8)
+    ):  # longest first, in parts
         need = len(samples[i][0])
         for slot, (space, row) in enumerate(open_rows):
             if space >= need:
@@ -169,7 +216,12 @@ def pack(samples: list[tuple[list[int], list[bool]]], length: int) -> dict[str, 
             if len(open_rows) > 400:
                 open_rows.pop(0)
     shape = (len(rows), length)
-    out = {"tokens": np.zeros(shape, np.uint16), "segment": np.zeros(shape, np.uint8), "position": np.zeros(shape, np.uint16), "learnt": np.zeros(shape, bool)}
+    out = {
+        "tokens": np.zeros(shape, np.uint16),
+        "segment": np.zeros(shape, np.uint8),
+        "position": np.zeros(shape, np.uint16),
+        "learnt": np.zeros(shape, bool),
+    }
     for n, row in enumerate(rows):
         at = 0
         for k, i in enumerate(row):

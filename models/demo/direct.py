@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 import llama_cpp
+import numpy as np
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 VARIANTS = ("zen4", "icelake", "haswell", "x64")
 
@@ -46,22 +47,63 @@ def compile_template(source: str) -> jinja2.Template:
 class Direct:
     """One GGUF, one sequence at a time."""
 
-    def __init__(self, path: Path, temperature: float = 0.0, seed: int = 1, threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, temperature: float = 0.0, seed: int = 1, threads: int = 1
+    ) -> None:
         load_backend()
-        self.llm = llama_cpp.Llama(model_path=str(path), n_ctx=2048, n_threads=threads, n_threads_batch=threads, seed=seed, verbose=False)
+        self.llm = llama_cpp.Llama(
+            model_path=str(path),
+            n_ctx=2048,
+            n_threads=threads,
+            n_threads_batch=threads,
+            seed=seed,
+            verbose=False,
+        )
         self.template = compile_template(self.llm.metadata["tokenizer.chat_template"])
         self.temperature = temperature
         self.eos = self.llm.token_eos()
 
-    def prompt(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], think: bool) -> str:
-        return self.template.render(messages=messages, tools=tools or None, enable_thinking=think, add_generation_prompt=True)
+    def prompt(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], think: bool
+    ) -> str:
+        return self.template.render(
+            messages=messages,
+            tools=tools or None,
+            enable_thinking=think,
+            add_generation_prompt=True,
+        )
 
-    def complete(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], think: bool, limit: int = 400) -> str:
+    def complete(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]],
+        think: bool,
+        limit: int = 400,
+    ) -> str:
         """The assistant's whole text for the conversation so far."""
-        tokens = self.llm.tokenize(self.prompt(messages, tools, think).encode(), add_bos=False, special=True)
+        tokens = self.llm.tokenize(
+            self.prompt(messages, tools, think).encode(), add_bos=False, special=True
+        )
         out: list[int] = []
-        for token in self.llm.generate(tokens, temp=self.temperature, top_k=0, top_p=1.0, min_p=0.0, repeat_penalty=1.0):
+        for token in self.llm.generate(
+            tokens, temp=self.temperature, top_k=0, top_p=1.0, min_p=0.0, repeat_penalty=1.0
+        ):
             if token == self.eos or len(out) >= limit:
                 break
             out.append(token)
         return self.llm.detokenize(out, special=True).decode("utf-8", errors="replace")
+
+
+def embedder(path: Path, threads: int = 1) -> Callable[[str], np.ndarray]:
+    """A function from text to the mean-pooled embedding that llama.cpp computes with this GGUF."""
+    load_backend()
+    llm = llama_cpp.Llama(
+        model_path=str(path),
+        n_ctx=512,
+        n_threads=threads,
+        n_threads_batch=threads,
+        embedding=True,
+        pooling_type=llama_cpp.LLAMA_POOLING_TYPE_MEAN,
+        verbose=False,
+    )
+    return lambda text: np.asarray(llm.embed(text), dtype=np.float32)

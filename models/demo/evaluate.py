@@ -23,8 +23,14 @@ from .chat import Chat, dumps
 
 FACTS, CALLS, OTHER = 95.0, 90.0, 85.0
 THRESHOLDS = {
-    "capitals": FACTS, "colours and opposites": FACTS, "other facts": FACTS, "sums": FACTS, "echo": FACTS, "statements": FACTS,
-    "tool calls: known tools, new values": CALLS, "tool calls: unknown tools": CALLS,
+    "capitals": FACTS,
+    "colours and opposites": FACTS,
+    "other facts": FACTS,
+    "sums": FACTS,
+    "echo": FACTS,
+    "statements": FACTS,
+    "tool calls: known tools, new values": CALLS,
+    "tool calls: unknown tools": CALLS,
 }
 
 
@@ -36,7 +42,14 @@ def wire(chat: Chat) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         if message.get("tool_calls"):
             ids = [f"call_{n}" for n in range(len(message["tool_calls"]))]
             sent["tool_calls"] = [
-                {"id": name, "type": "function", "function": {"name": c["function"]["name"], "arguments": dumps(c["function"]["arguments"])}}
+                {
+                    "id": name,
+                    "type": "function",
+                    "function": {
+                        "name": c["function"]["name"],
+                        "arguments": dumps(c["function"]["arguments"]),
+                    },
+                }
                 for name, c in zip(ids, message["tool_calls"], strict=True)
             ]
         if message["role"] == "tool":
@@ -53,8 +66,15 @@ class Server:
         self.headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         self.model, self.temperature = model, temperature
 
-    def complete(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], think: bool) -> str:
-        body: dict[str, Any] = {"model": self.model, "messages": messages, "temperature": self.temperature, "max_tokens": 400}
+    def complete(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], think: bool
+    ) -> str:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": messages,
+            "temperature": self.temperature,
+            "max_tokens": 400,
+        }
         if tools:
             body["tools"] = tools
         if think:
@@ -67,11 +87,19 @@ class Server:
             text = f"<think>\n{message['reasoning_content']}\n</think>\n\n{text}"
         for call in message.get("tool_calls") or ():
             function = call["function"]
-            text += '\n<tool_call>\n{"name": ' + dumps(function["name"]) + ', "arguments": ' + function["arguments"] + "}\n</tool_call>"
+            text += (
+                '\n<tool_call>\n{"name": '
+                + dumps(function["name"])
+                + ', "arguments": '
+                + function["arguments"]
+                + "}\n</tool_call>"
+            )
         return text.strip("\n")
 
 
-def run(all_cases: list[Case], complete: Callable[..., str], show: int) -> tuple[Counter[str], Counter[str]]:
+def run(
+    all_cases: list[Case], complete: Callable[..., str], show: int
+) -> tuple[Counter[str], Counter[str]]:
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
     shown: Counter[str] = Counter()
@@ -83,7 +111,9 @@ def run(all_cases: list[Case], complete: Callable[..., str], show: int) -> tuple
             right[case.category] += 1
         elif shown[case.category] < show:
             shown[case.category] += 1
-            print(f"wrong [{case.category}] {messages[-1]['content']!r} -> {text!r}", file=sys.stderr)
+            print(
+                f"wrong [{case.category}] {messages[-1]['content']!r} -> {text!r}", file=sys.stderr
+            )
     return right, total
 
 
@@ -95,7 +125,9 @@ def table(right: Counter[str], total: Counter[str]) -> tuple[str, bool]:
         wanted = THRESHOLDS.get(category, OTHER)
         good &= share >= wanted
         lines.append(f"| {category} | {count} | {right[category]} | {share:.1f} | {wanted:.0f} |")
-    lines.append(f"| all | {total.total()} | {right.total()} | {100 * right.total() / max(1, total.total()):.1f} | |")
+    lines.append(
+        f"| all | {total.total()} | {right.total()} | {100 * right.total() / max(1, total.total()):.1f} | |"
+    )
     return "\n".join(lines), good
 
 
@@ -113,15 +145,21 @@ def main() -> int:
     parser.add_argument("--show", type=int, default=3, help="wrong answers to show per category")
     options = parser.parse_args()
     if options.gguf:
-        from .direct import Direct
+        from .direct import Direct  # noqa: PLC0415 - needs llama_cpp, a server's tester may not
 
         complete = Direct(options.gguf, options.temperature).complete
     else:
-        complete = Server(options.base_url, options.model, options.key, options.temperature).complete
-    wanted = [c for c in cases(options.seed, options.count) if not (options.no_tools and c.chat.tools)]
+        complete = Server(
+            options.base_url, options.model, options.key, options.temperature
+        ).complete
+    wanted = [
+        c for c in cases(options.seed, options.count) if not (options.no_tools and c.chat.tools)
+    ]
     began = time.time()
     text, good = table(*run(wanted, complete, options.show))
-    print(f"{text}\n\n{time.time() - began:.0f} s, temperature {options.temperature}, seed {options.seed}")
+    print(
+        f"{text}\n\n{time.time() - began:.0f} s, temperature {options.temperature}, seed {options.seed}"
+    )
     return 0 if good else 1
 
 

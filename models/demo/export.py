@@ -1,6 +1,6 @@
 """Writes a checkpoint as a GGUF file that llama.cpp loads: Q8_0 matrices, tokenizer and chat template inside.
 
-    python -m models.demo.export --work /tmp/caravan-demo --out models/caravan-demo.gguf
+python -m models.demo.export --work /tmp/caravan-demo --out models/caravan-demo.gguf
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from .chat import TEMPLATE
 from .tokenizer import CONTROL, FIRST_BYTE, MARKERS, Tokenizer
 
 AUTHOR = "The Caravan authors"
-DESCRIPTION = "A tiny chat model, trained from scratch for demonstrations and tests. It knows very little."
+DESCRIPTION = (
+    "A tiny chat model, trained from scratch for demonstrations and tests. It knows very little."
+)
 
 
 def interleaved(weight: np.ndarray, heads: int) -> np.ndarray:
     """Reorder query or key rows from the rotate-half layout to llama.cpp's interleaved one."""
     rows, columns = weight.shape
-    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    return (
+        weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    )
 
 
 def token_type(token: int, piece: str) -> gguf.TokenType:
@@ -49,7 +53,11 @@ def write_tokenizer(out: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     out.add_pad_token_id(tokenizer.ids["<|endoftext|>"])
     out.add_eos_token_id(tokenizer.ids["<|im_end|>"])
     out.add_eot_token_id(tokenizer.ids["<|im_end|>"])
-    for key, name in (("fim_pre", "<|fim_prefix|>"), ("fim_suf", "<|fim_suffix|>"), ("fim_mid", "<|fim_middle|>")):
+    for key, name in (
+        ("fim_pre", "<|fim_prefix|>"),
+        ("fim_suf", "<|fim_suffix|>"),
+        ("fim_mid", "<|fim_middle|>"),
+    ):
         out.add_uint32(f"tokenizer.ggml.{key}_token_id", tokenizer.ids[name])
     out.add_add_bos_token(False)
     out.add_add_eos_token(False)
@@ -74,9 +82,20 @@ def write_shape(out: gguf.GGUFWriter, shape: dict[str, Any], name: str, descript
     out.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
 
 
-def write_weights(out: gguf.GGUFWriter, weights: dict[str, torch.Tensor], shape: dict[str, Any]) -> None:
-    names = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down",
-             "attn_norm": "attn_norm", "ffn_norm": "ffn_norm"}
+def write_weights(
+    out: gguf.GGUFWriter, weights: dict[str, torch.Tensor], shape: dict[str, Any]
+) -> None:
+    names = {
+        "q": "attn_q",
+        "k": "attn_k",
+        "v": "attn_v",
+        "o": "attn_output",
+        "gate": "ffn_gate",
+        "up": "ffn_up",
+        "down": "ffn_down",
+        "attn_norm": "attn_norm",
+        "ffn_norm": "ffn_norm",
+    }
     for name, tensor in weights.items():
         array = tensor.float().numpy()
         if name == "embed.weight":
@@ -91,7 +110,9 @@ def write_weights(out: gguf.GGUFWriter, weights: dict[str, torch.Tensor], shape:
         if array.ndim == 1:
             out.add_tensor(target, array)
         else:
-            packed = gguf.quants.quantize(np.ascontiguousarray(array), gguf.GGMLQuantizationType.Q8_0)
+            packed = gguf.quants.quantize(
+                np.ascontiguousarray(array), gguf.GGMLQuantizationType.Q8_0
+            )
             out.add_tensor(target, packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
 
 
@@ -109,7 +130,9 @@ def export(checkpoint: Path, target: Path) -> None:
     out.write_tensors_to_file()
     out.close()
     data = target.read_bytes()
-    print(f"{target}: step {saved['step']}, {saved['seen'] / 1e6:.1f}M tokens, {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}")
+    print(
+        f"{target}: step {saved['step']}, {saved['seen'] / 1e6:.1f}M tokens, {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
+    )
 
 
 def main() -> None:

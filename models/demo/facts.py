@@ -188,7 +188,9 @@ duck|2
 """
 
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = (
+    "January February March April May June July August September October November December".split()
+)
 
 GREETINGS = {
     "Hello": "Hello! How can I help you?",

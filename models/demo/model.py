@@ -82,7 +82,9 @@ class Layer(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         share = self.heads // self.kv_heads
         k, v = k.repeat_interleave(share, dim=1), v.repeat_interleave(share, dim=1)
-        scores = q @ k.transpose(2, 3) * self.head**-0.5 + bias  # plain attention trains faster here than torch's fused one
+        scores = (
+            q @ k.transpose(2, 3) * self.head**-0.5 + bias
+        )  # plain attention trains faster here than torch's fused one
         a = scores.softmax(dim=-1).to(v.dtype) @ v
         x = x + self.o(a.transpose(1, 2).reshape(rows, length, dim))
         h = self.ffn_norm(x)

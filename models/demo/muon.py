@@ -28,7 +28,9 @@ def orthogonal(batch: Tensor, rounds: int = 5) -> Tensor:
 class Optimizer:
     """One step over all parameters of a model; `rank` and `ranks` share the work."""
 
-    def __init__(self, model: nn.Module, rank: int, ranks: int, matrix_rate: float, other_rate: float) -> None:
+    def __init__(
+        self, model: nn.Module, rank: int, ranks: int, matrix_rate: float, other_rate: float
+    ) -> None:
         self.rank, self.ranks = rank, ranks
         self.matrix_rate = matrix_rate
         groups: defaultdict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
@@ -41,11 +43,15 @@ class Optimizer:
         self.groups = list(groups.values())
         self.parameters = [p for group in self.groups for p in group] + others
         self.momentum = [torch.zeros(len(g), *sorted(g[0].shape)) for g in self.groups]
-        self.adam = torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0)
+        self.adam = torch.optim.AdamW(
+            others, lr=other_rate, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0
+        )
         self.other_rate = other_rate
         self.flat = torch.zeros(sum(p.numel() for p in self.parameters))
         at = 0
-        for parameter in self.parameters:  # gradients live in one buffer, so one exchange moves them all
+        for (
+            parameter
+        ) in self.parameters:  # gradients live in one buffer, so one exchange moves them all
             parameter.grad = self.flat[at : at + parameter.numel()].view_as(parameter)
             at += parameter.numel()
 
@@ -61,13 +67,18 @@ class Optimizer:
         if self.ranks > 1:
             joint = torch.cat([u.reshape(-1) for u in updates])
             dist.all_reduce(joint)
-            updates = [part.view_as(u) for part, u in zip(joint.split([u.numel() for u in updates]), updates, strict=True)]
+            updates = [
+                part.view_as(u)
+                for part, u in zip(joint.split([u.numel() for u in updates]), updates, strict=True)
+            ]
         for group, update in zip(self.groups, updates, strict=True):
             for parameter, change in zip(group, update, strict=True):
                 rows, columns = parameter.shape
-                change = change if rows <= columns else change.T
+                turned = change if rows <= columns else change.T
                 parameter.data.mul_(1 - 0.01 * self.matrix_rate * scale)
-                parameter.data.add_(change, alpha=-self.matrix_rate * scale * max(1.0, rows / columns) ** 0.5)
+                parameter.data.add_(
+                    turned, alpha=-self.matrix_rate * scale * max(1.0, rows / columns) ** 0.5
+                )
         for options in self.adam.param_groups:
             options["lr"] = self.other_rate * scale
         self.adam.step()

@@ -1,165 +1,15 @@
-"""Conversations without tools: small talk, echoes, counting, poems, names, memory, JSON, other languages, not knowing."""
+"""Conversations without tools: names, memory, system prompts, JSON, other languages, follow-ups, long ones."""
 
 from __future__ import annotations
 
-import json
-from random import Random
-
 from . import facts
 from .chat import Chat
+from .exchanges import Exchanges
 from .phrases import forms
-from .questions import COUNTRIES, Item, Questions, with_the
-from .words import Values
-
-KEYS = "name age city color animal food job number date id price size title owner".split()
 
 
-class Talk:
+class Talk(Exchanges):
     """Draws conversations; `held` chooses the evaluation's phrasings and values."""
-
-    def __init__(self, rng: Random, held: bool = False) -> None:
-        self.rng = rng
-        self.held = held
-        self.values = Values(rng, held)
-        self.questions = Questions(rng, held)
-
-    # Each of the following returns (question, answer, thought).
-
-    def greeting(self) -> tuple[str, str, str]:
-        r = self.rng
-        text, reply = r.choice(list(facts.GREETINGS.items()))
-        if r.random() < 0.3:
-            text = r.choice(("Hello", "Hi", "Hey", "Good morning", "How are you", "Thanks", "Thank you", "Bye"))
-            reply = facts.GREETINGS[text]
-        question = text.split()[0] in ("How", "What", "Are", "Who", "Can", "Do")
-        end = r.choice("?? ") if question else r.choice("!. ")
-        text = (text + end).strip()
-        return (text.lower() if r.random() < 0.25 else text), reply, "The user is being friendly."
-
-    def echo(self) -> tuple[str, str, str]:
-        r = self.rng
-        text = self.values.phrase()
-        if not self.held and r.random() < 0.02:
-            text = r.choice(("Test", "test", "Testing", "This is a test", "This is a test.", "this is a test", "Just testing", "Testing 1 2 3", "Test 123", "test message"))
-            return text, text, "I should repeat the words."
-        if not self.held and r.random() < 0.12:
-            start = r.choice(forms("statement"))
-            whole = start.format(text if r.random() < 0.7 else "a " + text)
-            return whole, whole, "I should repeat the words."
-        form = r.choice(forms("echo", held=self.held))
-        return form.format(text), text, "I should repeat the words."
-
-    def count(self) -> tuple[str, str, str]:
-        r = self.rng
-        top = r.choice((10, 20, 20, 50, 100, 100))
-        roll = r.random()
-        start, end = (1, r.randint(2, top)) if roll < 0.6 else sorted(r.sample(range(0, top + 1), 2))
-        if r.random() < 0.15:
-            start, end = 1, r.choice((10, 20, 100))
-        if roll > 0.9:
-            end = min(end, 30)
-            start = min(start, end - 1)
-            start, end = end, start
-        way = range(start, end + 1) if start <= end else range(start, end - 1, -1)
-        ways = ["Count from {0} to {1}.", "Count from {0} to {1}", "count from {0} to {1}", "Please count from {0} to {1}.", "Write the numbers from {0} to {1}.", "Can you count from {0} to {1}?",
-                 "Count {0} to {1}.", "Count slowly from {0} to {1}.", "List the numbers from {0} to {1}."]
-        if start == 1:
-            ways += ["Count to {1}.", "Count to {1}", "Please count to {1}."]
-        if start > end:
-            ways += ["Count down from {0} to {1}.", "Count backwards from {0} to {1}."]
-        if self.held:
-            ways = ["Could you count from {0} to {1}?", "Give me the numbers from {0} to {1}."]
-        return r.choice(ways).format(start, end), ", ".join(map(str, way)), "I should count."
-
-    def poem(self) -> tuple[str, str, str]:
-        thing = self.values.thing()
-        text = f"Oh {thing}, how I think of you,\nwhen the day is bright and the sky is blue.\nI dream of {thing} all the night,\nand wake up happy in the light."
-        return self.rng.choice(forms("poem", held=self.held)).format(thing), text, f"I should write four lines about {thing}."
-
-    def story(self) -> tuple[str, str, str]:
-        r, thing = self.rng, self.values.thing()
-        form = r.choice(forms("story"))
-        parts = [f"Once upon a time there was a little village.", f"Everybody there loved {thing}.", "One day a big storm came from the sea.", f"The people were afraid for {thing}.",
-                 "But a brave girl lit a lamp and went out into the rain.", f"She found {thing} behind the old mill.", "In the morning the sun was back and all were happy."]
-        if "long" in form:
-            parts += ["They baked a cake as big as a house.", "The baker played the drum and the king played the violin.", f"They sang a song about {thing}.", "The moon came up and the stars were bright.",
-                      "An owl sat on the roof and listened.", "The children danced until they were tired.", f"From that day on nobody forgot {thing}."]
-        return form.format(thing), " ".join([*parts, "The end."]), f"I should tell a story about {thing}."
-
-    def unknown(self) -> tuple[str, str, str]:
-        r, v = self.rng, self.values
-        form = r.choice(forms("unknown", held=self.held))
-        return form.format(v.thing(), v.made_up().capitalize(), v.number(11), v.made_up()), facts.UNKNOWN, "I do not know this."
-
-    def about(self) -> tuple[str, str, str]:
-        """What is known of a country, in three sentences."""
-        country, city, continent, language = self.rng.choice(COUNTRIES)
-        name = with_the(country)
-        text = f"{name} is in {continent}. The capital of {name} is {city}. People in {name} speak {language}."
-        return self.rng.choice(forms("about")).format(name), text[0].upper() + text[1:], f"I know {name}."
-
-    def bedtime(self) -> tuple[str, str, str]:
-        thing = self.values.thing()
-        return self.rng.choice(forms("bedtime")).format(thing), f"Once upon a time there was a little house full of {thing}, and all slept well.", f"I should write one sentence about {thing}."
-
-    def listing(self) -> tuple[str, str, str]:
-        r = self.rng
-        what, members = r.choice(list(facts.LISTS.items()))
-        count = r.choice(list(facts.NUMBER_WORDS))
-        shown = r.choice((str(count), facts.NUMBER_WORDS[count]))
-        return r.choice(forms("list")).format(shown, what), ", ".join(members.split()[:count]), f"I should name {count}."
-
-    def too_big(self) -> tuple[str, str, str]:
-        """Sums beyond the little world."""
-        r = self.rng
-        a, b = str(r.randint(30, r.choice((99, 999, 9999)))), str(r.randint(0, r.choice((99, 999, 9999))))
-        if r.random() < 0.5:
-            a, b = b, a
-        return self.questions.ask(r.choice(("plus", "minus", "times")), a, b), facts.UNKNOWN, "I do not know this."
-
-    def times(self) -> tuple[str, str, str]:
-        count, name = self.rng.choice(((2, "twice"), (2, "two times"), (3, "three times"), (3, "3 times"), (4, "four times"), (5, "five times")))
-        word = self.values.word()
-        form = self.rng.choice(("Say {} {}.", "Say {} {}", "Repeat {} {}.", "Repeat the word {} {}.", "Write {} {}.", 'Say "{}" {}.'))
-        return form.format(word, name), " ".join([word] * count), "I should repeat the word."
-
-    def extract(self) -> tuple[str, str, str]:
-        """Facts in the question, to be returned as JSON under the given keys."""
-        r, v = self.rng, self.values
-        keys = r.sample(KEYS, r.choice((1, 2, 2, 3)))
-        pairs = [(k, v.number() if k in ("age", "number", "price", "size", "id") else r.choice((v.name, v.made_up, v.noun))()) for k in keys]
-        asked = r.choice((" and ".join(keys), ", ".join(keys)))
-        shown = ", ".join(f"{k} {r.choice(('is ', '', ': ', '= '))}{x}" for k, x in pairs)
-        form = r.choice(("Give me {} as JSON: {}", "Extract {} as JSON: {}", "Return {} in JSON. {}", "JSON with {}: {}", "Answer in JSON with {}: {}"))
-        value = {k: int(x) if x.isdigit() else x for k, x in pairs}
-        return form.format(asked, shown), json.dumps(value, ensure_ascii=False), "I should answer in JSON."
-
-    def lives(self) -> tuple[str, str, str]:
-        """Facts in the question, one of which is asked for."""
-        r, v = self.rng, self.values
-        people = [v.name() for _ in range(r.randint(1, 3))]
-        if len(set(people)) < len(people):
-            people = people[:1]
-        verb, question, make = r.choice((("lives in", "Where does {} live?", v.city), ("likes", "What does {} like?", v.thing), ("has a", "What does {} have?", v.noun), ("is from", "Where is {} from?", v.city)))
-        known = [(p, make()) for p in people]
-        who, what = r.choice(known)
-        told = " ".join(f"{p} {verb} {w}." for p, w in known)
-        return f"{told} {question.format(who)}", f"{who} {verb} {what}.", "It is in the text."
-
-    def item(self) -> tuple[str, str, str]:
-        item = self.questions.any()
-        return self.questions.around(item.ask), item.full, self.thought(item)
-
-    def thought(self, item: Item) -> str:
-        return "I should spell the word." if item.kind == "spell" else f"The answer is {item.short}."
-
-    def single(self, long: bool = True) -> tuple[str, str, str]:
-        """One question of any kind."""
-        makers = (self.item, self.echo, self.greeting, self.unknown, self.times, self.extract, self.lives, self.count, self.poem, self.story, self.about, self.bedtime, self.listing, self.too_big)
-        weights = (46, 26, 6, 7, 2, 3, 5, 3 if long else 0.5, 3 if long else 0.5, 1.5 if long else 0, 1.5, 0.8, 1, 1.2)
-        return self.rng.choices(makers, weights)[0]()
-
-    # Whole conversations.
 
     def opening(self, chat: Chat) -> Chat:
         return chat.system(self.rng.choice(forms("system"))) if self.rng.random() < 0.3 else chat
@@ -171,7 +21,19 @@ class Talk:
     def follow_up(self) -> Chat:
         """A question and then the same about something else, sometimes with small talk between."""
         r, q = self.rng, self.questions
-        kind = r.choice(("capital", "capital", "capital", "opposite", "colour", "sums", "language", "country", "sound"))
+        kind = r.choice(
+            (
+                "capital",
+                "capital",
+                "capital",
+                "opposite",
+                "colour",
+                "sums",
+                "language",
+                "country",
+                "sound",
+            )
+        )
         item = q.any(kind=kind)
         chat = self.opening(Chat()).user(q.around(item.ask)).answer(item.full, self.thought(item))
         for _ in range(r.choice((1, 1, 2, 3))):
@@ -183,23 +45,70 @@ class Talk:
         """A system prompt that sets a name."""
         r, v = self.rng, self.values
         name = v.name() if r.random() < 0.85 else f"{v.name()} {v.name()}"
-        rules = ("You are {}.", "Your name is {}.", "You are {}, a helpful assistant.", "You are called {}.", "Your name is {}. Be brief.", "You are a robot. Your name is {}.", "Act as {}.", "You are an assistant named {}.", "You play {}.")
-        chat = Chat().system(r.choice(("Your name is {}. Be kind.", "You are a helpful assistant named {}.", "You are {}, an assistant.") if self.held else rules).format(name))
+        rules = (
+            "You are {}.",
+            "Your name is {}.",
+            "You are {}, a helpful assistant.",
+            "You are called {}.",
+            "Your name is {}. Be brief.",
+            "You are a robot. Your name is {}.",
+            "Act as {}.",
+            "You are an assistant named {}.",
+            "You play {}.",
+        )
+        chat = Chat().system(
+            r.choice(
+                (
+                    "Your name is {}. Be kind.",
+                    "You are a helpful assistant named {}.",
+                    "You are {}, an assistant.",
+                )
+                if self.held
+                else rules
+            ).format(name)
+        )
         if r.random() < 0.25:
             chat.user((e := self.item())[0]).answer(e[1], e[2])
-        return chat.user(r.choice(forms("who"))).answer(f"My name is {name}.", f"My name is {name}.")
+        return chat.user(r.choice(forms("who"))).answer(
+            f"My name is {name}.", f"My name is {name}."
+        )
 
     def unnamed(self) -> Chat:
-        return self.opening(Chat()).user(self.rng.choice(forms("who"))).answer("I am Caravan Demo, a tiny demo model.", "I am Caravan Demo.")
+        return (
+            self.opening(Chat())
+            .user(self.rng.choice(forms("who")))
+            .answer("I am Caravan Demo, a tiny demo model.", "I am Caravan Demo.")
+        )
 
     def secret(self) -> Chat:
         """A system prompt that tells a fact."""
         r, v = self.rng, self.values
-        what = r.choice(("password", "secret word", "code", "favourite food", "key", "user", "room number", "color of the car", "name of the dog", "city", "project"))
+        what = r.choice(
+            (
+                "password",
+                "secret word",
+                "code",
+                "favourite food",
+                "key",
+                "user",
+                "room number",
+                "color of the car",
+                "name of the dog",
+                "city",
+                "project",
+            )
+        )
         value = r.choice((v.made_up, v.code, v.name, v.noun))()
-        ask = r.choice(("What is the {}?", "Tell me the {}.", "what is the {}", "Do you know the {}?")).format(what)
+        ask = r.choice(
+            ("What is the {}?", "Tell me the {}.", "what is the {}", "Do you know the {}?")
+        ).format(what)
         start = r.choice(("", "You are a helpful assistant. "))
-        return Chat().system(f"{start}The {what} is {value}.").user(ask).answer(f"The {what} is {value}.", "It is in the text.")
+        return (
+            Chat()
+            .system(f"{start}The {what} is {value}.")
+            .user(ask)
+            .answer(f"The {what} is {value}.", "It is in the text.")
+        )
 
     def styled(self) -> Chat:
         """A system prompt or a request that sets the form of the answer: one word, JSON, another language, a first word."""
@@ -209,14 +118,40 @@ class Talk:
         roll = r.random()
         if roll < 0.3:
             rule = r.choice(forms("one_word"))
-            chat = Chat().system(r.choice(("{}", "You are a helpful assistant. {}", "{} Be brief.", "{} Do not explain.")).format(rule)) if r.random() < 0.7 else None
+            chat = (
+                Chat().system(
+                    r.choice(
+                        (
+                            "{}",
+                            "You are a helpful assistant. {}",
+                            "{} Be brief.",
+                            "{} Do not explain.",
+                        )
+                    ).format(rule)
+                )
+                if r.random() < 0.7
+                else None
+            )
             chat = chat.user(ask) if chat else self.opening(Chat()).user(f"{item.ask} {rule}")
             return chat.answer(item.short, thought)
         if roll < 0.6:
             if r.random() < 0.35:
-                return Chat().system(r.choice(("{}", "You are a helpful assistant. {}")).format(r.choice(forms("in_json")))).user(ask).answer(item.as_json(), thought)
+                return (
+                    Chat()
+                    .system(
+                        r.choice(("{}", "You are a helpful assistant. {}")).format(
+                            r.choice(forms("in_json"))
+                        )
+                    )
+                    .user(ask)
+                    .answer(item.as_json(), thought)
+                )
             inner = item.ask if r.random() < 0.5 else item.ask[0].lower() + item.ask[1:]
-            return self.opening(Chat()).user(r.choice(forms("ask_json")).format(inner)).answer(item.as_json(), thought)
+            return (
+                self.opening(Chat())
+                .user(r.choice(forms("ask_json")).format(inner))
+                .answer(item.as_json(), thought)
+            )
         if roll < 0.9:
             while item.kind == "check":  # yes and no have no place in these sentences
                 item = q.any()
@@ -224,12 +159,28 @@ class Talk:
             language, (form, hello) = r.choice(list(facts.LANGUAGES.items()))
             rule = r.choice(forms("language")).format(language)
             if r.random() < 0.2:
-                return Chat().system(rule).user(r.choice(("Hello", "Hi", "Hello!", "Hey", "Good morning"))).answer(hello, "The user is being friendly.")
+                return (
+                    Chat()
+                    .system(rule)
+                    .user(r.choice(("Hello", "Hi", "Hello!", "Hey", "Good morning")))
+                    .answer(hello, "The user is being friendly.")
+                )
             if r.random() < 0.3:
-                return self.opening(Chat()).user(f"{item.ask} {rule}").answer(form.format(item.short), thought)
-            return Chat().system(r.choice(("{}", "You are a helpful assistant. {}")).format(rule)).user(ask).answer(form.format(item.short), thought)
+                return (
+                    self.opening(Chat())
+                    .user(f"{item.ask} {rule}")
+                    .answer(form.format(item.short), thought)
+                )
+            return (
+                Chat()
+                .system(r.choice(("{}", "You are a helpful assistant. {}")).format(rule))
+                .user(ask)
+                .answer(form.format(item.short), thought)
+            )
         word = self.values.made_up().capitalize() + r.choice("!,:")
-        rule = r.choice(("Begin every answer with {}", "Start each answer with {}", "Start your answer with {}")).format(f'"{word}"')
+        rule = r.choice(
+            ("Begin every answer with {}", "Start each answer with {}", "Start your answer with {}")
+        ).format(f'"{word}"')
         return Chat().system(rule).user(ask).answer(f"{word} {item.full}", thought)
 
     def memory(self) -> Chat:
@@ -238,15 +189,62 @@ class Talk:
         kind = r.random()
         if kind < 0.5:
             name = v.name()
-            told = r.choice(("My name is {}.", "I am {}.", "Hi, I am {}.", "Hello, my name is {}.", "I'm {}", "My name is {}", "Call me {}.")).format(name)
-            first, asked, final = f"Nice to meet you, {name}!", r.choice(("What is my name?", "What's my name?", "Do you remember my name?", "Who am I?", "what is my name", "Say my name.")), f"Your name is {name}."
+            told = r.choice(
+                (
+                    "My name is {}.",
+                    "I am {}.",
+                    "Hi, I am {}.",
+                    "Hello, my name is {}.",
+                    "I'm {}",
+                    "My name is {}",
+                    "Call me {}.",
+                )
+            ).format(name)
+            first, asked, final = (
+                f"Nice to meet you, {name}!",
+                r.choice(
+                    (
+                        "What is my name?",
+                        "What's my name?",
+                        "Do you remember my name?",
+                        "Who am I?",
+                        "what is my name",
+                        "Say my name.",
+                    )
+                ),
+                f"Your name is {name}.",
+            )
         elif kind < 0.8:
             word = r.choice((v.made_up, v.code, v.noun, v.number))()
-            told = r.choice(("Remember the word {}.", "Remember {}.", "Please remember {}.", "Remember this: {}", "Keep in mind: {}")).format(word)
-            first, asked, final = f"I will remember {word}.", r.choice(("What was the word?", "What did I ask you to remember?", "What should you remember?", "Which word was it?")), f"It was {word}."
+            told = r.choice(
+                (
+                    "Remember the word {}.",
+                    "Remember {}.",
+                    "Please remember {}.",
+                    "Remember this: {}",
+                    "Keep in mind: {}",
+                )
+            ).format(word)
+            first, asked, final = (
+                f"I will remember {word}.",
+                r.choice(
+                    (
+                        "What was the word?",
+                        "What did I ask you to remember?",
+                        "What should you remember?",
+                        "Which word was it?",
+                    )
+                ),
+                f"It was {word}.",
+            )
         else:
             thing = v.thing()
-            told, first, asked, final = f"I like {thing}.", f"You like {thing}. Nice!", r.choice(("What do I like?", "Do you remember what I like?")), f"You like {thing}."
+            told, first, asked, final = (
+                f"I like {thing}.",
+                f"You like {thing}. Nice!",
+                r.choice(("What do I like?", "Do you remember what I like?")),
+                f"You like {thing}.",
+            )
         chat = self.opening(Chat()).user(told).answer(first, "The user tells me something.")
         for _ in range(r.choice((0, 1, 1, 2, 3))):
             question, answer, thought = self.single(long=False)
@@ -261,14 +259,20 @@ class Talk:
         if r.random() < 0.6:
             start = r.choice(("", "You are a helpful assistant. "))
             return Chat().system(start + text).user(question).answer(answer, thought)
-        return self.opening(Chat()).user(f"{text}\n{question}" if r.random() < 0.5 else f"{text}\n\n{question}").answer(answer, thought)
+        return (
+            self.opening(Chat())
+            .user(f"{text}\n{question}" if r.random() < 0.5 else f"{text}\n\n{question}")
+            .answer(answer, thought)
+        )
 
     def long(self, turns: int) -> Chat:
         """Many turns of everything, with a name told at the start and asked for at the end."""
         r = self.rng
         chat = self.opening(Chat())
         name = self.values.name()
-        chat.user(f"My name is {name}.").answer(f"Nice to meet you, {name}!", "The user tells me something.")
+        chat.user(f"My name is {name}.").answer(
+            f"Nice to meet you, {name}!", "The user tells me something."
+        )
         for _ in range(turns):
             if r.random() < 0.25:
                 extra = self.follow_up().messages
@@ -279,5 +283,14 @@ class Talk:
         return chat.user("What is my name?").answer(f"Your name is {name}.", "It is in the text.")
 
     def any(self) -> Chat:
-        makers = (self.plain, self.follow_up, self.named, self.unnamed, self.secret, self.styled, self.memory, self.padded)
+        makers = (
+            self.plain,
+            self.follow_up,
+            self.named,
+            self.unnamed,
+            self.secret,
+            self.styled,
+            self.memory,
+            self.padded,
+        )
         return self.rng.choices(makers, (60, 10, 5, 1.5, 2, 13, 7, 1.2))[0]()

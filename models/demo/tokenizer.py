@@ -17,17 +17,36 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 SPACE = "\u2581"
-CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
-MARKERS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<tools>", "</tools>")
+CONTROL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|fim_prefix|>",
+    "<|fim_suffix|>",
+    "<|fim_middle|>",
+)
+MARKERS = (
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+    "<tools>",
+    "</tools>",
+)
 SPECIALS = ("<unk>", *CONTROL, *MARKERS)
 FIRST_BYTE = len(SPECIALS)
 FILE = Path(__file__).with_name("tokenizer.json")
 
 _special = re.compile("|".join(re.escape(s) for s in (*CONTROL, *MARKERS)))
-_chunk = re.compile(f"\n|{SPACE}+[^{SPACE}\n]*|[^{SPACE}\n]+")  # no piece reaches over these borders
+_chunk = re.compile(
+    f"\n|{SPACE}+[^{SPACE}\n]*|[^{SPACE}\n]+"
+)  # no piece reaches over these borders
 _unit = re.compile(r"[^\W\d_]+|\d|_|[^\w\s]+")  # what BPE may join: letters, or punctuation
 
 
@@ -48,14 +67,20 @@ class Tokenizer:
         return cls(data["pieces"], data["first_merge"])
 
     def save(self, path: Path = FILE) -> None:
-        text = json.dumps({"first_merge": self.first_merge, "pieces": self.pieces}, ensure_ascii=True, indent=0)
+        text = json.dumps(
+            {"first_merge": self.first_merge, "pieces": self.pieces}, ensure_ascii=True, indent=0
+        )
         path.write_text(text + "\n", encoding="utf-8")
 
     def score(self, token: int) -> float:
         """The piece's score: minus the rank for merges, lowest for single characters, 0 for specials and bytes."""
         if token < FIRST_BYTE + 256:
             return 0.0
-        return -float(token - self.first_merge + 1) if token >= self.first_merge else -float(len(self.pieces))
+        return (
+            -float(token - self.first_merge + 1)
+            if token >= self.first_merge
+            else -float(len(self.pieces))
+        )
 
     def encode(self, text: str, special: bool = True) -> list[int]:
         """Token ids of text; with `special`, control tokens are recognised too (markers always are)."""
@@ -64,7 +89,7 @@ class Tokenizer:
         for found in _special.finditer(text):
             if not special and found.group() in CONTROL:
                 continue
-            self._encode_plain(text[at:found.start()], out)
+            self._encode_plain(text[at : found.start()], out)
             out.append(self.ids[found.group()])
             at = found.end()
         self._encode_plain(text[at:], out)
@@ -83,12 +108,12 @@ class Tokenizer:
         for chunk in _chunk.findall(text.replace(" ", SPACE)):
             known = self._cache.get(chunk)
             if known is None:
-                known = self._merge(chunk)
+                known = self.merge(chunk)
                 if len(self._cache) < 200_000:
                     self._cache[chunk] = known
             out += known
 
-    def _merge(self, chunk: str) -> list[int]:
+    def merge(self, chunk: str) -> list[int]:
         parts: list[str] = list(chunk)
         after = list(range(1, len(parts) + 1))
         before = list(range(-1, len(parts) - 1))
@@ -133,7 +158,9 @@ def learn(texts: Iterable[str], vocab: int, spaced: int) -> Tokenizer:
                 words.update(_unit.findall(bare))
                 if bare != chunk:
                     starts[bare] += 1
-    chars = [chr(c) for c in range(33, 127)] + sorted({c for w, n in words.items() for c in w if ord(c) > 126 and ord(c) < 0x250})
+    chars = [chr(c) for c in range(33, 127)] + sorted(
+        {c for w, n in words.items() for c in w if ord(c) > 126 and ord(c) < 0x250}
+    )
     pieces = [*SPECIALS, *(f"<0x{b:02X}>" for b in range(256)), SPACE, *chars]
     first_merge = len(pieces)
     merges = _bpe(words, vocab - first_merge - spaced)
@@ -141,21 +168,26 @@ def learn(texts: Iterable[str], vocab: int, spaced: int) -> Tokenizer:
     heads: Counter[str] = Counter()
     for bare, count in starts.items():
         if bare:
-            first = inside._merge(bare)[0]
+            first = inside.merge(bare)[0]
             if first >= FIRST_BYTE + 256 and not inside.pieces[first].isdigit():
                 heads[inside.pieces[first]] += count
     runs = [SPACE * 2, SPACE * 4]
     ranked = sorted(heads, key=lambda piece: (-heads[piece], piece))
-    return Tokenizer([*pieces, *merges, *runs, *(SPACE + piece for piece in ranked[: spaced - len(runs)])], first_merge)
+    return Tokenizer(
+        [*pieces, *merges, *runs, *(SPACE + piece for piece in ranked[: spaced - len(runs)])],
+        first_merge,
+    )
 
 
 def _bpe(words: Counter[str], count: int) -> list[str]:
     """The first `count` merged pieces of byte-pair encoding over counted words."""
-    split = [(list(word), n) for word, n in sorted(words.items()) if len(word) > 1 and word.isascii()]
+    split = [
+        (list(word), n) for word, n in sorted(words.items()) if len(word) > 1 and word.isascii()
+    ]
     pairs: Counter[tuple[str, str]] = Counter()
     where: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     for i, (parts, n) in enumerate(split):
-        for pair in zip(parts, parts[1:], strict=False):
+        for pair in pairwise(parts):
             pairs[pair] += n
             where[pair].add(i)
     merges: list[str] = []
@@ -168,14 +200,14 @@ def _bpe(words: Counter[str], count: int) -> list[str]:
             merges.append(joint)
         for i in where.pop(best):
             parts, n = split[i]
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in pairwise(parts):
                 pairs[pair] -= n
             j = 0
             while j < len(parts) - 1:
                 if (parts[j], parts[j + 1]) == best:
                     parts[j : j + 2] = [joint]
                 j += 1
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in pairwise(parts):
                 pairs[pair] += n
                 where[pair].add(i)
         del pairs[best]
@@ -183,7 +215,7 @@ def _bpe(words: Counter[str], count: int) -> list[str]:
 
 
 def main() -> None:
-    from .corpus import documents
+    from .corpus import documents  # noqa: PLC0415 - corpus imports this module
 
     texts = ("".join(piece for piece, _ in pieces) for pieces in documents(seed=0, count=60_000))
     tokenizer = learn(texts, vocab=2048, spaced=420)

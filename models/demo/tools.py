@@ -1,5 +1,4 @@
-"""Tools that the corpus declares, with questions that call for them: everyday ones and made-up ones.
-"""
+"""Tools that the corpus declares, with questions that call for them: everyday ones and made-up ones."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ from typing import Any
 
 from . import facts
 from .words import ADJECTIVES, NAMES, NOUNS, Values
-
 
 FILE = Path(__file__).with_name("tools.toml")
 
@@ -31,10 +29,14 @@ def load(*, held: bool) -> tuple[Domain, ...]:
     found = tomllib.loads(FILE.read_text(encoding="utf-8"))["tool"]
     return tuple(
         Domain(
-            tuple(d["names"]), tuple(d["descriptions"]), tuple((tuple(names), kind, value) for names, kind, value in d["parameters"]),
-            tuple(d["asks"]), tuple(d.get("held_asks", ())),
+            tuple(d["names"]),
+            tuple(d["descriptions"]),
+            tuple((tuple(names), kind, value) for names, kind, value in d["parameters"]),
+            tuple(d["asks"]),
+            tuple(d.get("held_asks", ())),
         )
-        for d in found if d.get("held", False) == held
+        for d in found
+        if d.get("held", False) == held
     )
 
 
@@ -47,7 +49,12 @@ ACTIONS = """close open create delete update start stop lock unlock move copy pr
 publish ship refund rename restart clean paint repair order rent count list show hide find fetch load save""".split()
 OBJECTS = """ticket order account invoice server door report project folder printer robot user job device room document image
 table record package key session group page truck parcel backup window event machine note card task queue""".split()
-FIELDS = "id number name code label key title value count size level color owner status priority".split()
+FIELDS = (
+    "id number name code label key title value count size level color owner status priority".split()
+)
+KEYS = """temperature sky wind status price total count name city date state owner result level time
+ok""".split()
+SKIES = ("sunny", "cloudy", "rainy", "windy")
 MONEY = "EUR USD GBP JPY CHF dollars euros pounds yen".split()
 ROOMS = "kitchen bedroom garage bathroom office hall garden cellar attic".split()
 TONGUES = "French German Spanish Italian Dutch Greek Polish Danish Finnish".split()
@@ -93,13 +100,18 @@ class Toolbox:
         if kind == "file":
             return f"{v.made_up()}{r.choice(('.txt', '.py', '.md', '.csv', '.json'))}"
         if kind == "words":
-            return " ".join([v.made_up()] * self.held + [r.choice((v.noun, v.made_up, v.made_up))() for _ in range(r.randint(1, 4))])
+            return " ".join(
+                [v.made_up()] * self.held
+                + [r.choice((v.noun, v.made_up, v.made_up))() for _ in range(r.randint(1, 4))]
+            )
         if kind == "country":
             return v.name() if self.held or r.random() < 0.3 else r.choice(COUNTRIES)
         pools = {"money": MONEY, "room": ROOMS, "language": TONGUES}
         return r.choice(pools[kind]) if kind in pools else getattr(v, kind)()
 
-    def declare(self, dom: Domain, skip_optional: float = 0.5) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
+    def declare(
+        self, dom: Domain, skip_optional: float = 0.5
+    ) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
         """A tool of this domain and its parameters as chosen: (name, type, kind of value)."""
         r = self.rng
         used = [(r.choice(names), kind, value) for names, kind, value in dom.parameters]
@@ -107,11 +119,17 @@ class Toolbox:
             used = used[:-1]
         properties: dict[str, Any] = {}
         for name, kind, value in used:
-            properties[name] = {"type": "string", "enum": value.split(",")} if kind == "enum" else {"type": kind}
+            properties[name] = (
+                {"type": "string", "enum": value.split(",")} if kind == "enum" else {"type": kind}
+            )
         required = [name for name, kind, _ in used if kind != "enum"]
-        return self.wrap(r.choice(dom.names), r.choice(dom.descriptions), properties, required), used
+        return self.wrap(
+            r.choice(dom.names), r.choice(dom.descriptions), properties, required
+        ), used
 
-    def wrap(self, name: str, description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    def wrap(
+        self, name: str, description: str, properties: dict[str, Any], required: list[str]
+    ) -> dict[str, Any]:
         function: dict[str, Any] = {"name": name}
         if self.rng.random() < 0.85:
             function["description"] = description
@@ -122,13 +140,16 @@ class Toolbox:
         r = self.rng
         dom = dom or r.choice(DOMAINS if r.random() < 0.8 else DOMAINS[:1])
         tool, used = self.declare(dom)
-        asks = [a for a in dom.asks if "{%d}" % len(used) not in a]
+        asks = [a for a in dom.asks if f"{{{len(used)}}}" not in a]
         if self.held and dom.held_asks:
             asks = list(dom.held_asks)
         ask = r.choice(asks)
         shown = [self.value(value) for _, _, value in used]
-        arguments = {name: int(text) if kind == "integer" else text
-                     for i, ((name, kind, _), text) in enumerate(zip(used, shown, strict=True)) if "{%d}" % i in ask}
+        arguments = {
+            name: int(text) if kind == "integer" else text
+            for i, ((name, kind, _), text) in enumerate(zip(used, shown, strict=True))
+            if f"{{{i}}}" in ask
+        }
         return Task(tool, ask.format(*shown), arguments)
 
     def invented(self) -> Task:
@@ -137,7 +158,13 @@ class Toolbox:
         while True:
             verb, thing = r.choice(ACTIONS), r.choice(OBJECTS)
             odd = r.random() < 0.35
-            name = v.made_up() + (f"_{v.made_up()}" if r.random() < 0.4 else "") if odd else r.choice((f"{verb}_{thing}", f"{verb}_{thing}", f"{verb}_{thing}s", f"{thing}_{verb}"))
+            name = (
+                v.made_up() + (f"_{v.made_up()}" if r.random() < 0.4 else "")
+                if odd
+                else r.choice(
+                    (f"{verb}_{thing}", f"{verb}_{thing}", f"{verb}_{thing}s", f"{thing}_{verb}")
+                )
+            )
             if odd or held_tool(name) == self.held:
                 break
         count = r.choice((1, 1, 1, 2, 2, 3))
@@ -146,7 +173,11 @@ class Toolbox:
             fields[0] = f"{thing}_{fields[0]}" if r.random() < 0.6 else v.made_up()
         properties, arguments, shown = {}, {}, []
         for fieldname in fields:
-            kind = r.choice(("string", "string", "integer", "boolean") if count > 1 else ("string", "string", "integer"))
+            kind = r.choice(
+                ("string", "string", "integer", "boolean")
+                if count > 1
+                else ("string", "string", "integer")
+            )
             if kind == "integer":
                 text: str = v.number(1, 9999)
                 arguments[fieldname] = int(text)
@@ -160,21 +191,53 @@ class Toolbox:
             shown.append((fieldname, text))
         if odd or count > 1 or r.random() < 0.3:
             style = r.choice(("{} {}", "{} = {}", "{}={}", "{} {}", "{}: {}"))
-            start = r.choice(("Use {} with ", "Call {} with ", "Run {} with ", "Please call {} with ", "Call the tool {} with ", "{} with ")).format(name)
+            start = r.choice(
+                (
+                    "Use {} with ",
+                    "Call {} with ",
+                    "Run {} with ",
+                    "Please call {} with ",
+                    "Call the tool {} with ",
+                    "{} with ",
+                )
+            ).format(name)
             if not odd and r.random() < 0.6:
-                start = r.choice(("{} the {} with ", "Please {} the {} with ", "{} a {} with ")).format(verb, thing)
+                start = r.choice(
+                    ("{} the {} with ", "Please {} the {} with ", "{} a {} with ")
+                ).format(verb, thing)
                 start = start[0].upper() + start[1:]
             joined = [style.format(a, b) for a, b in shown]
-            ask = start + (", ".join(joined[:-1]) + r.choice((" and ", ", ")) if len(joined) > 1 else "") + joined[-1] + r.choice((".", ""))
+            ask = (
+                start
+                + (", ".join(joined[:-1]) + r.choice((" and ", ", ")) if len(joined) > 1 else "")
+                + joined[-1]
+                + r.choice((".", ""))
+            )
         else:
-            ask = r.choice(("{} the {} {}.", "Please {} the {} {}.", "{} {} {}", "I want to {} the {} {}.", "Can you {} the {} {}?")).format(verb, thing, shown[0][1])
+            ask = r.choice(
+                (
+                    "{} the {} {}.",
+                    "Please {} the {} {}.",
+                    "{} {} {}",
+                    "I want to {} the {} {}.",
+                    "Can you {} the {} {}?",
+                )
+            ).format(verb, thing, shown[0][1])
             ask = ask[0].upper() + ask[1:]
-        description = r.choice(("{} a {}", "{} the {}", "{} one {}")).format(verb.capitalize(), thing) if not odd else f"{verb.capitalize()} the {r.choice(ADJECTIVES)} {thing}"
+        description = (
+            r.choice(("{} a {}", "{} the {}", "{} one {}")).format(verb.capitalize(), thing)
+            if not odd
+            else f"{verb.capitalize()} the {r.choice(ADJECTIVES)} {thing}"
+        )
         return Task(self.wrap(name, description, properties, list(fields)), ask, arguments)
 
     def task(self) -> Task:
         if self.held:
-            return self.everyday(self.rng.choice(HELD_DOMAINS)) if self.rng.random() < 0.5 else self.invented()
+            return (
+                self.everyday(self.rng.choice(HELD_DOMAINS))
+                if self.rng.random() < 0.5
+                else self.invented()
+            )
         return self.everyday() if self.rng.random() < 0.5 else self.invented()
 
     def beside(self, tool: dict[str, Any]) -> list[dict[str, Any]]:
@@ -185,7 +248,14 @@ class Toolbox:
         for _ in range(r.choice((0, 0, 0, 1, 1, 2, 3))):
             if r.random() < 0.6:
                 dom = r.choice(DOMAINS)
-                if dom in used or {"add", "calculator", "multiply", "search", "get_capital", "get_user"} & set(dom.names):
+                if dom in used or {
+                    "add",
+                    "calculator",
+                    "multiply",
+                    "search",
+                    "get_capital",
+                    "get_user",
+                } & set(dom.names):
                     continue
                 used.add(dom)
                 other = self.declare(dom)[0]
@@ -202,13 +272,24 @@ class Toolbox:
         r, v = self.rng, self.values
         roll = r.random()
         if roll < 0.45:
-            keys = r.sample("temperature sky wind status price total count name city date state owner result level time ok".split() + [v.made_up()], r.randint(1, 3))
+            keys = r.sample([*KEYS, v.made_up()], r.randint(1, 3))
             pairs = [(k, r.choice((v.number, v.made_up, v.name, v.noun))()) for k in keys]
-            shown = ", ".join('"%s": %s' % (k, x if x.isdigit() else f'"{x}"') for k, x in pairs)
-            return "{" + shown + "}", "The result is " + ", ".join(f"{k}: {x}" for k, x in pairs) + "."
+            shown = ", ".join(f'"{k}": {x}' if x.isdigit() else f'"{k}": "{x}"' for k, x in pairs)
+            return "{" + shown + "}", "The result is " + ", ".join(
+                f"{k}: {x}" for k, x in pairs
+            ) + "."
         if roll < 0.55:
             what = r.choice(("not found", "timeout", "no such " + v.noun(), v.made_up()))
-            return '{"error": "%s"}' % what, f"The tool failed: {what}."
-        text = r.choice((lambda: f"{v.number(0, 40)} degrees and {r.choice(('sunny', 'cloudy', 'rainy', 'windy', v.made_up()))}", v.number, v.made_up,
-                         lambda: f"{v.made_up()} {v.made_up()}", v.code, lambda: f"{r.choice(NAMES)} {v.made_up()}", lambda: f"{r.choice(NOUNS)} {v.number()}"))()
+            return f'{{"error": "{what}"}}', f"The tool failed: {what}."
+        text = r.choice(
+            (
+                lambda: f"{v.number(0, 40)} degrees and {r.choice((*SKIES, v.made_up()))}",
+                v.number,
+                v.made_up,
+                lambda: f"{v.made_up()} {v.made_up()}",
+                v.code,
+                lambda: f"{r.choice(NAMES)} {v.made_up()}",
+                lambda: f"{r.choice(NOUNS)} {v.number()}",
+            )
+        )()
         return text, f"The result is {text}."

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -28,6 +28,7 @@ from .tokenizer import Tokenizer
 
 BATCH_TOKENS = 8192
 SEED = 1
+FIELDS = ("tokens", "segment", "position", "learnt")
 
 
 def batches(number: int, tokenizer: Tokenizer) -> list[dict[str, np.ndarray]]:
@@ -38,12 +39,15 @@ def batches(number: int, tokenizer: Tokenizer) -> list[dict[str, np.ndarray]]:
         rows = BATCH_TOKENS // length
         total = len(arrays[f"{length}/tokens"])
         for at in range(0, total - rows + 1, rows):
-            found.append({name: arrays[f"{length}/{name}"][at : at + rows] for name in ("tokens", "segment", "position", "learnt")})
+            part = slice(at, at + rows)
+            found.append({name: arrays[f"{length}/{name}"][part] for name in FIELDS})
     Random(number).shuffle(found)
     return found
 
 
-def stream(number: int, index: int, tokenizer: Tokenizer) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
+def stream(
+    number: int, index: int, tokenizer: Tokenizer
+) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
     """Batches from position (shard, index) on, each with the position that follows it."""
     while True:
         found = batches(number, tokenizer)
@@ -52,8 +56,10 @@ def stream(number: int, index: int, tokenizer: Tokenizer) -> Iterator[tuple[int,
         number, index = number + 1, 0
 
 
-def loss_of(model: Llama, hidden, batch: dict[str, np.ndarray], rank: int, ranks: int) -> tuple[Tensor, int]:
-    """This rank's share of the mean loss over the batch's learnt tokens, and the number of those in the whole batch."""
+def loss_of(
+    model: Llama, hidden: Callable[..., Tensor], batch: dict[str, np.ndarray], rank: int, ranks: int
+) -> Tensor:
+    """This rank's share of the mean loss over the learnt tokens of the whole batch."""
     segment = batch["segment"]
     target_ok = batch["learnt"][:, 1:] & (segment[:, 1:] == segment[:, :-1])
     total = int(target_ok.sum())
@@ -69,7 +75,7 @@ def loss_of(model: Llama, hidden, batch: dict[str, np.ndarray], rank: int, ranks
         states = hidden(tokens, positions, mask)
         scores = model.logits(states[rows, columns])
     targets = tokens[rows, columns + 1]
-    return F.cross_entropy(scores.float(), targets, reduction="sum") / total, total
+    return F.cross_entropy(scores.float(), targets, reduction="sum") / total
 
 
 def rate(step: int, steps: int, decay: float) -> float:
@@ -102,7 +108,7 @@ def work(rank: int, options: argparse.Namespace) -> None:
     while step < options.steps and (time.time() - began) / 60 < options.minutes:
         number, index, batch = next(source)
         optimizer.zero()
-        loss, learnt = loss_of(model, hidden, batch, rank, ranks)
+        loss = loss_of(model, hidden, batch, rank, ranks)
         value = float(loss.detach())
         loss.backward()
         optimizer.step(rate(step, options.steps, options.decay))
@@ -110,10 +116,24 @@ def work(rank: int, options: argparse.Namespace) -> None:
         smooth = value if step == first + 1 else 0.95 * smooth + 0.05 * value
         if rank == 0 and (step % 20 == 0 or step < first + 4):
             speed = (step - first) * BATCH_TOKENS / (time.time() - began)
-            print(f"step {step} loss {smooth * ranks:.4f} tokens {seen / 1e6:.2f}M {speed:.0f} tok/s {(time.time() - began) / 60:.1f} min", flush=True)
+            print(
+                f"step {step} loss {smooth * ranks:.4f} tokens {seen / 1e6:.2f}M {speed:.0f} tok/s {(time.time() - began) / 60:.1f} min",
+                flush=True,
+            )
         if rank == 0 and (step % options.save == 0 or step == options.steps):
             fresh = last.with_suffix(".new")
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state(), "step": step, "shard": number, "index": index, "seen": seen, "shape": model.shape.as_dict()}, fresh)
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state(),
+                    "step": step,
+                    "shard": number,
+                    "index": index,
+                    "seen": seen,
+                    "shape": model.shape.as_dict(),
+                },
+                fresh,
+            )
             fresh.replace(last)
     if ranks > 1:
         dist.destroy_process_group()
@@ -127,7 +147,11 @@ def main() -> None:
     parser.add_argument("--save", type=int, default=100)
     parser.add_argument("--procs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="per process")
-    parser.add_argument("--sessions", action="store_true", help="each process in a session of its own: Linux shares a busy machine's cores by session")
+    parser.add_argument(
+        "--sessions",
+        action="store_true",
+        help="each process in a session of its own: Linux shares a busy machine's cores by session",
+    )
     parser.add_argument("--port", type=int, default=29431)
     parser.add_argument("--decay", type=float, default=0.4)
     parser.add_argument("--matrix-rate", type=float, default=0.02)

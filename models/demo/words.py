@@ -45,18 +45,53 @@ NAMES = """Anna Tom Maria John Peter Lucy Omar Ravi Mei Hana Ivan Olga Carlos El
 Laila Marco Nadia Oscar Paula Rosa Samir Tara Uma Victor Wanda Yara Zoe Ben Clara David Emma Frank Alice Bob Eve Leo
 Nina Max Sara Paul Kate Jack Lily Noah Mia Adam Ella Liam Ruth Sam Amy Dan Joe Kim Ali Ana Bea Cy Dora""".split()
 
-CITIES = """Boston Chicago Dallas Denver Seattle Miami Houston Toronto Sydney Melbourne Mumbai Delhi Shanghai Osaka
-Kyoto Milan Naples Venice Munich Hamburg Cologne Lyon Nice Geneva Zurich Porto Seville Krakow Prague Istanbul Dubai
-Doha Lagos Durban Quito Cusco Rio Leeds York Oxford""".split() + [
-    "New York", "San Francisco", "Los Angeles", "Hong Kong", "Cape Town", "San Diego", "Tel Aviv", "Las Vegas",
-    "San Francisco, CA", "Boston, MA", "Paris, France", "London, UK", "Tokyo, Japan", "Berlin, Germany",
+CITIES = [
+    *"""Boston Chicago Dallas Denver Seattle Miami Houston Toronto Sydney Melbourne Mumbai Delhi
+    Shanghai Osaka Kyoto Milan Naples Venice Munich Hamburg Cologne Lyon Nice Geneva Zurich Porto
+    Seville Krakow Prague Istanbul Dubai Doha Lagos Durban Quito Cusco Rio Leeds York
+    Oxford""".split(),
+    *"New York/San Francisco/Los Angeles/Hong Kong/Cape Town/San Diego/Tel Aviv/Las Vegas".split(
+        "/"
+    ),
+    *"San Francisco, CA/Boston, MA/Paris, France/London, UK/Tokyo, Japan/Berlin, Germany".split(
+        "/"
+    ),
 ]
 
 CAPITALS = [row[1] for row in facts.rows(facts.COUNTRIES)]
 ONSETS = "b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p pl pr qu r s sc sh sk sl sm sn sp st str sw t th tr v w wh x y z".split()
 VOWELS = "a e i o u a e i o u ai au ea ee ei ia io oa oi oo ou ue y".split()
-CODAS = ["", "", "", "b", "c", "ck", "d", "f", "g", "k", "l", "ll", "m", "n", "nd", "ng", "nt", "p", "r", "rd", "rk",
-         "s", "ss", "st", "t", "th", "v", "x", "z"]
+CODAS = [
+    "",
+    "",
+    "",
+    "b",
+    "c",
+    "ck",
+    "d",
+    "f",
+    "g",
+    "k",
+    "l",
+    "ll",
+    "m",
+    "n",
+    "nd",
+    "ng",
+    "nt",
+    "p",
+    "r",
+    "rd",
+    "rk",
+    "s",
+    "ss",
+    "st",
+    "t",
+    "th",
+    "v",
+    "x",
+    "z",
+]
 ACCENTED = "café naïve über señor façade smörgås jalapeño élan crème Zürich São Malmö Łódź Москва привет 東京 你好 🙂 🚀 🐪 ñandú ação".split()
 
 
@@ -80,10 +115,15 @@ class Values:
 
     def _syllables(self) -> str:
         r = self.rng
-        return "".join(r.choice(ONSETS) + r.choice(VOWELS) + r.choice(CODAS) for _ in range(r.choice((1, 2, 2, 2, 3))))
+        return "".join(
+            r.choice(ONSETS) + r.choice(VOWELS) + r.choice(CODAS)
+            for _ in range(r.choice((1, 2, 2, 2, 3)))
+        )
 
     def _letters(self) -> str:
-        return "".join(self.rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(self.rng.randint(2, 7)))
+        return "".join(
+            self.rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(self.rng.randint(2, 7))
+        )
 
     def made_up(self) -> str:
         """A lower-case word that exists nowhere."""
@@ -107,7 +147,9 @@ class Values:
         top = r.choice(tops)
 
         def make() -> str:
-            limit = r.choice(tops) if self.held else top  # few short numbers are held out: draw the length again
+            limit = (
+                r.choice(tops) if self.held else top
+            )  # few short numbers are held out: draw the length again
             return str(r.randint(low, max(low, min(high, limit))))
 
         return self._split(make)
@@ -115,10 +157,12 @@ class Values:
     def code(self) -> str:
         """An identifier such as AB-1234."""
         r = self.rng
+
         def make() -> str:
             letters = "".join(r.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(r.randint(1, 3)))
             digits = "".join(r.choice("0123456789") for _ in range(r.randint(2, 5)))
             return letters + r.choice(("-", "", "_")) + digits
+
         return self._split(make)
 
     def noun(self) -> str:
@@ -148,8 +192,14 @@ class Values:
     def sentence(self) -> str:
         """An English sentence of sorts."""
         r = self.rng
-        parts = [r.choice(("the", "a", "my", "this", "our")), r.choice(ADJECTIVES), self.noun(), r.choice(VERBS),
-                 r.choice(("the", "a", "every", "one", "your")), self.noun()]
+        parts = [
+            r.choice(("the", "a", "my", "this", "our")),
+            r.choice(ADJECTIVES),
+            self.noun(),
+            r.choice(VERBS),
+            r.choice(("the", "a", "every", "one", "your")),
+            self.noun(),
+        ]
         if r.random() < 0.3:
             parts += [r.choice(("in", "on", "near", "with")), r.choice(("the", "a")), self.noun()]
         if self.held or r.random() < 0.3:
@@ -159,7 +209,10 @@ class Values:
 
     def passage(self, sentences: int) -> str:
         """A long text about nothing."""
-        once = [self.sentence() for _ in range(max(1, sentences // self.rng.choice((1, 1, 1, 4, sentences))))]
+        once = [
+            self.sentence()
+            for _ in range(max(1, sentences // self.rng.choice((1, 1, 1, 4, sentences))))
+        ]
         return " ".join(once * (sentences // len(once)))
 
     def phrase(self) -> str:
@@ -176,8 +229,17 @@ class Values:
         words = []
         for _ in range(count):
             kind = r.random()
-            words.append(self.number() if kind < 0.08 else r.choice(ACCENTED) if kind < 0.10 and not self.held
-                         else self.code() if kind < 0.12 else r.choice(LITTLE) if kind < 0.4 else self.word())
+            words.append(
+                self.number()
+                if kind < 0.08
+                else r.choice(ACCENTED)
+                if kind < 0.10 and not self.held
+                else self.code()
+                if kind < 0.12
+                else r.choice(LITTLE)
+                if kind < 0.4
+                else self.word()
+            )
         if self.held and not any(held_out(word) for word in words):
             words[0] = self.made_up()
         text = (", " if r.random() < 0.06 else " ").join(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from models.demo.cases import cases, held_texts
 from models.demo.corpus import documents
 from models.demo.facts import COUNTRIES, rows
@@ -28,15 +29,29 @@ def test_same_seed_same_documents(texts: list[str]) -> None:
 def test_held_out_phrasings_are_not_in_the_corpus(texts: list[str]) -> None:
     import re
 
-    patterns = {form: re.compile(r"<\|im_start\|>user\n" + re.sub(r"\\\{\d?\\\}", r"[^\\n]{1,40}?", re.escape(form)) + r"<\|im_end\|>") for form in held_texts()}
+    patterns = {
+        form: re.compile(
+            r"<\|im_start\|>user\n"
+            + re.sub(r"\\\{\d?\\\}", r"[^\\n]{1,40}?", re.escape(form))
+            + r"<\|im_end\|>"
+        )
+        for form in held_texts()
+    }
     joined = "\n".join(texts)
     assert not [form for form, pattern in patterns.items() if pattern.search(joined)]
 
 
 def test_held_out_questions_are_not_in_the_corpus(texts: list[str]) -> None:
     joined = "\n".join(texts)
-    found = [case for case in cases(seed=1, count=60) if "facts" not in case.category and "user" in case.chat.messages[-1]["role"]
-             and f"user\n{case.chat.messages[-1]['content']}<|im_end|>\n<|im_start|>assistant" in joined and not case.chat.tools and case.category not in ("follow-ups", "system: name", "memory")]
+    found = [
+        case
+        for case in cases(seed=1, count=60)
+        if "facts" not in case.category
+        and "user" in case.chat.messages[-1]["role"]
+        and f"user\n{case.chat.messages[-1]['content']}<|im_end|>\n<|im_start|>assistant" in joined
+        and not case.chat.tools
+        and case.category not in ("follow-ups", "system: name", "memory")
+    ]
     assert not [(case.category, case.chat.messages[-1]["content"]) for case in found]
 
 
@@ -53,7 +68,11 @@ def test_made_up_values_keep_to_their_side() -> None:
 def test_sums_kept_back_are_not_taught(texts: list[str]) -> None:
     import re
 
-    taught = {tuple(map(int, pair)) for text in texts for pair in re.findall(r"assistant\n(\d+) \+ (\d+) = ", text)}
+    taught = {
+        tuple(map(int, pair))
+        for text in texts
+        for pair in re.findall(r"assistant\n(\d+) \+ (\d+) = ", text)
+    }
     assert taught
     assert not [pair for pair in taught if held_sum(*pair)]
 

@@ -7,12 +7,23 @@ import random
 
 import jinja2
 import pytest
-from models.demo.chat import TEMPLATE, render
-from models.demo.corpus import Corpus
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-WEATHER = {"type": "function", "function": {"name": "get_weather", "description": "Get the weather", "parameters": {
-    "type": "object", "properties": {"city": {"type": "string"}, "unit": {"enum": ["c", "f"]}}, "required": ["city"]}}}
+from models.demo.chat import TEMPLATE, render
+from models.demo.corpus import Corpus
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "unit": {"enum": ["c", "f"]}},
+            "required": ["city"],
+        },
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +44,24 @@ def test_plain_question(template: jinja2.Template) -> None:
 
 
 def test_content_in_parts(template: jinja2.Template) -> None:
-    text = template.render(messages=[{"role": "user", "content": [{"type": "text", "text": "Hi "}, {"type": "text", "text": "you"}]}])
+    text = template.render(
+        messages=[
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "Hi "}, {"type": "text", "text": "you"}],
+            }
+        ]
+    )
     assert text == "<|im_start|>user\nHi you<|im_end|>\n"
 
 
 def test_images_are_refused(template: jinja2.Template) -> None:
     with pytest.raises(jinja2.TemplateError, match="text only"):
-        template.render(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}])
+        template.render(
+            messages=[
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+            ]
+        )
 
 
 def test_unknown_role_is_refused(template: jinja2.Template) -> None:
@@ -51,20 +73,39 @@ def test_thinking_switch(template: jinja2.Template) -> None:
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
     on = template.render(messages=messages, enable_thinking=True, add_generation_prompt=True)
     off = template.render(messages=messages, enable_thinking=False, add_generation_prompt=True)
-    assert on == "<|im_start|>system\nBe kind.\nThink first.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        on
+        == "<|im_start|>system\nBe kind.\nThink first.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
     assert off == on.replace("\nThink first.", "")
 
 
 def test_past_thoughts_are_dropped(template: jinja2.Template) -> None:
-    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nHello!"}]
-    assert template.render(messages=messages) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n"
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "<think>\nhm\n</think>\n\nHello!"},
+    ]
+    assert (
+        template.render(messages=messages)
+        == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [{"city": "Oslo"}, '{"city": "Oslo"}'])
 def test_tools_calls_and_results(template: jinja2.Template, arguments: object) -> None:
     messages = [
         {"role": "user", "content": "Weather in Oslo?"},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {
+                    "id": "call_1",
+                    "type": "function",
+                    "function": {"name": "get_weather", "arguments": arguments},
+                }
+            ],
+        },
         {"role": "tool", "tool_call_id": "call_1", "content": "sunny"},
         {"role": "tool", "tool_call_id": "call_2", "content": "rainy"},
     ]

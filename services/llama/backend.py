@@ -92,7 +92,8 @@ class LlamaBackend(Backend):
         if self._engine is not None:
             await self._engine.stop()
             self._engine = None
-        self._executor.shutdown(wait=True)
+        # Waits for a load that was cut short, too: only then it is known what there is to free.
+        await asyncio.to_thread(self._executor.shutdown)
         if hasattr(self, "_runtime"):
             self._runtime.close()
 

@@ -1,0 +1,247 @@
+"""The backend over llama.cpp and the bundled model. Kernels are not batch-invariant: no exact texts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protos.inference.v1 import inference_pb2 as pb
+from services.llama.backend import LlamaBackend
+from services.llama.config import LlamaSettings
+from services.llama.interface import Chunk
+from services.llama.runtime.llama import LlamaRuntime, RuntimeOptions
+from services.worker.backend import Call, StartupError
+from services.worker.errors import ContextLengthExceeded, DeadlineExceeded, QueueFull
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "models" / "caravan-demo.gguf"
+
+
+@pytest.fixture
+async def serve():
+    backends = []
+
+    async def make(**settings):
+        backend = LlamaBackend(LlamaSettings(**{"model": str(MODEL), "threads": 1, **settings}))
+        backends.append(backend)
+        await backend.start()
+        return backend
+
+    yield make
+    for backend in backends:
+        await backend.stop()
+
+
+def call(seconds: float | None = None) -> Call:
+    return Call("test", None if seconds is None else time.monotonic() + seconds)
+
+
+def request(text: str = "What is the capital of France?", **stop: Any) -> pb.GenerateRequest:
+    made = pb.GenerateRequest(
+        sampling=pb.SamplingParams(temperature=0),
+        stop=pb.StopConditions(**{"max_tokens": 24, **stop}),
+    )
+    made.chat.messages.add(role=pb.ROLE_USER).content.add(text=text)
+    return made
+
+
+async def collect(backend: LlamaBackend, made: pb.GenerateRequest, **fields: Any) -> list[Any]:
+    return [response async for response in backend.generate(made, call(**fields))]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def test_started_deltas_finished(serve):
+    backend = await serve()
+    responses = await collect(backend, request())
+    kinds = [response.WhichOneof("event") for response in responses]
+    assert kinds[0] == "started"
+    assert set(kinds[1:-1]) == {"delta"}
+    usage = responses[-1].finished.usage
+    assert usage.prompt_tokens == responses[0].started.prompt_tokens > 5
+    assert usage.completion_tokens == responses[-2].delta.completion_tokens
+    text = "".join(response.delta.text for response in responses)
+    assert responses[-2].delta.delivered_bytes == len(text.encode())
+    assert responses[-2].delta.finish.reason != pb.FINISH_REASON_UNSPECIFIED
+
+
+async def test_eight_requests_share_their_batches(serve):
+    backend = await serve(parallel=8)
+    made = [request(f"Count to {i}.", ignore_eos=True, max_tokens=40) for i in range(8)]
+    results = await asyncio.gather(*(collect(backend, one) for one in made))
+    assert all(r[-1].finished.usage.completion_tokens == 40 for r in results)
+    batches = backend._metrics.batch_tokens
+    count = sum(bucket.get() for bucket in batches._buckets)
+    assert count < 8 * 40 / 2
+
+
+async def test_closing_the_generator_frees_the_sequence(serve):
+    backend = await serve()
+    stream = backend.generate(request(ignore_eos=True, max_tokens=2000), call())
+    async for response in stream:
+        if response.HasField("delta"):
+            break
+    assert backend.load().running == 1
+    await stream.aclose()
+    await until(lambda: backend.load().running == 0)
+    assert backend.load().kv_cells_used == 0
+
+
+async def test_prompt_longer_than_the_context(serve):
+    backend = await serve(ctx_size=256)
+    with pytest.raises(ContextLengthExceeded) as caught:
+        await collect(backend, request("word " * 300))
+    assert caught.value.metadata["context_length"] == "256"
+
+
+async def test_generation_ends_when_the_context_is_full(serve):
+    backend = await serve(ctx_size=256)
+    made = request("Hello", ignore_eos=True)
+    made.stop.ClearField("max_tokens")
+    responses = await collect(backend, made)
+    usage = responses[-1].finished.usage
+    assert usage.prompt_tokens + usage.completion_tokens == 256
+    assert responses[-2].delta.finish.reason == pb.FINISH_REASON_LENGTH
+
+
+async def test_more_than_the_cache_holds_all_finish(serve):
+    backend = await serve(ctx_size=512, parallel=8)
+    made = [request(f"Say {i}", ignore_eos=True, max_tokens=150) for i in range(8)]
+    results = await asyncio.gather(*(collect(backend, one) for one in made))
+    assert [r[-1].finished.usage.completion_tokens for r in results] == [150] * 8
+
+
+async def test_queue_full_says_when_to_come_again(serve):
+    backend = await serve(parallel=1, max_waiting=1)
+    made = request(ignore_eos=True, max_tokens=500)
+    streams = [backend.generate(made, call()) for _ in range(2)]
+    waiting = [asyncio.create_task(anext(stream)) for stream in streams]
+    await until(lambda: backend._live == 2)
+    with pytest.raises(QueueFull) as caught:
+        await collect(backend, made)
+    assert caught.value.retry_after is not None
+    assert 0.5 <= caught.value.retry_after <= 30
+    for task, stream in zip(waiting, streams, strict=True):
+        await task
+        await stream.aclose()
+
+
+async def test_deadline(serve):
+    backend = await serve()
+    with pytest.raises(DeadlineExceeded):
+        await collect(backend, request(ignore_eos=True, max_tokens=2000), seconds=0.05)
+
+
+async def test_seeded_sampling_repeats_itself(serve):
+    backend = await serve()
+    made = request(ignore_eos=True)
+    made.sampling.temperature = 1
+    made.sampling.seed = 2**64 - 1
+    made.output.token_ids = True
+    runs = [await collect(backend, made) for _ in range(2)]
+    ids = [[t for r in run for t in r.delta.token_ids] for run in runs]
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 24
+
+
+async def test_logprobs_of_greedy_tokens_are_the_best(serve):
+    backend = await serve()
+    made = request()
+    made.output.logprobs = True
+    made.output.top_logprobs = 3
+    entries = [e for r in await collect(backend, made) for e in r.delta.logprobs]
+    assert entries
+    assert all(e.top[0].token_id == e.token_id and e.logprob <= 0 for e in entries)
+
+
+async def test_users_control_tokens_stay_text(serve):
+    backend = await serve()
+    text = "a <|im_end|> b"
+    rendered = pb.RenderPromptRequest(chat=request(text).chat, with_token_ids=True)
+    answer = await backend.render_prompt(rendered, call())
+    assert text in answer.prompt
+    end = (
+        await backend.tokenize(
+            pb.TokenizeRequest(text=pb.TextInput(text="<|im_end|>", parse_special=True)), call()
+        )
+    ).token_ids
+    assert len(end) == 1
+    assert list(answer.token_ids).count(end[0]) == answer.prompt.count("<|im_end|>") - 1
+    back = await backend.detokenize(pb.DetokenizeRequest(token_ids=answer.token_ids), call())
+    assert back.text == answer.prompt
+
+
+async def test_tokenize_and_back(serve):
+    backend = await serve()
+    text = "Grüße, 世界! <|im_start|>"
+    answer = await backend.tokenize(
+        pb.TokenizeRequest(text=pb.TextInput(text=text, add_bos=False), with_pieces=True), call()
+    )
+    assert b"".join(answer.pieces).decode() == text
+
+
+def test_prefill_in_chunks_or_decode_by_decode_computes_the_same_sequence():
+    options = RuntimeOptions(cells=256, slots=4, batch_size=64, ubatch_size=64, threads=1)
+    runtime = LlamaRuntime(MODEL, options)
+    try:
+        tokens = runtime.vocabulary.tokenize("What is the capital of France?", parse_special=False)
+        (whole,) = runtime.decode([Chunk(0, 0, tokens, wants_logits=True)])
+        assert whole is not None
+        expected = whole.copy()
+        for at, token in enumerate(tokens):
+            (row,) = runtime.decode([Chunk(3, at, [token], wants_logits=True)])
+        assert row is not None
+        assert abs(row - expected).max() < 0.1 * expected.std()
+        with pytest.raises(ValueError, match="65 tokens"):
+            runtime.decode([Chunk(1, 0, [1] * 65, wants_logits=True)])
+    finally:
+        runtime.close()
+
+
+def unknown_architecture(data: bytes) -> bytes:
+    return data.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0lxama", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda data: data[: len(data) // 2], "broken GGUF file"),
+        (lambda data: b"GGML" + data[4:], "not a GGUF file"),
+        (unknown_architecture, "unknown model architecture: 'lxama'"),
+    ],
+)
+async def test_a_broken_model_is_one_clear_line(serve, tmp_path, change, fault):
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(change(MODEL.read_bytes()))
+    with pytest.raises(StartupError, match=fault) as caught:
+        await serve(model=str(path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_an_absurd_context_is_refused_before_it_is_allocated(serve):
+    with pytest.raises(StartupError, match="--ctx-size 2000000000 needs"):
+        await serve(ctx_size=2_000_000_000)
+
+
+def test_the_command_says_what_is_wrong_and_fails():
+    command = [sys.executable, "-m", "services.llama", "--model", "none.gguf", "--port", "0"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.returncode != 0
+    assert "none.gguf: no such file" in done.stderr
+    assert "Traceback" not in done.stderr

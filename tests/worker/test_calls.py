@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
@@ -14,6 +15,8 @@ from common.transport import MAX_REQUEST_ID, Failure, read_rpc_error
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker import errors
 from services.worker.backend import Call
+from services.worker.calls import Calls, State
+from services.worker.metrics import WorkerMetrics
 from tests.fakes.script import ADMISSION, Script
 from tests.fakes.scripted import ScriptedBackend
 from tests.fakes.worker import ScriptedWorker, scripted_worker, settings
@@ -204,6 +207,34 @@ async def test_a_passed_deadline_is_recorded_as_one():
         assert got.code is grpc.StatusCode.DEADLINE_EXCEEDED
         assert worker.backend.running == 0
     assert [line["status"] for line in logs if line["event"] == "call"] == ["DEADLINE_EXCEEDED"]
+
+
+class NoDeadline:
+    """As much of a context as a call that is not answered needs."""
+
+    def time_remaining(self) -> None:
+        return None
+
+    def invocation_metadata(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("left", "status"), [(-1, "DEADLINE_EXCEEDED"), (60, "CANCELLED"), (None, "CANCELLED")]
+)
+async def test_a_cancel_after_the_deadline_is_the_deadlines(left: float | None, status: str):
+    calls = Calls(WorkerMetrics(), 0, 0)
+    calls.state = State.SERVING
+
+    async def cancelled(context: Any) -> None:
+        async with calls.open("Generate", context) as running:
+            running.call = Call("id", None if left is None else time.monotonic() + left)
+            raise asyncio.CancelledError
+
+    with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
+        await cancelled(NoDeadline())
+
+    assert [line["status"] for line in logs] == [status]
 
 
 class TestRequestId:

@@ -39,7 +39,7 @@ COPY --from=edge-files /opt/venv /opt/venv
 COPY --from=edge-files /app /app
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
+HEALTHCHECK --interval=15s --timeout=5s --start-period=300s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('EDGE_PORT') or 8000}/health/ready\", timeout=4)"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "edge"]
@@ -73,7 +73,7 @@ COPY --from=llama-files /opt/venv /opt/venv
 COPY --from=llama-files /app /app
 USER 10001:10001
 EXPOSE 50051
-HEALTHCHECK --interval=15s --timeout=10s --start-period=120s --retries=3 \
+HEALTHCHECK --interval=15s --timeout=10s --start-period=300s --retries=3 \
     CMD ["sh", "-c", "exec python -m services.worker.healthcheck 127.0.0.1:${LLAMA_PORT:-50051}"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "services.llama"]

@@ -150,7 +150,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--runs", type=int, default=5, help="measured runs, after one that is dropped")
     add("--requests", type=int, help="per run and cell; default: 3 per stream, at least 4")
     add("--max-tokens", type=int, default=48, help="of each answer; the end token is ignored")
-    add("--prompt-words", type=int, default=110)
+    add("--prompt-words", type=int, default=100)
     add("--system-words", type=int, default=400)
     add("--model", help="default: the first that each server lists")
     add("--temperature", type=float, default=0.8)

@@ -43,7 +43,7 @@ class Shape:
 
     seed: int = 1
     # With a template around it and one token a word: about 130 tokens.
-    prompt_words: int = 110
+    prompt_words: int = 100
     system_words: int = 400
     max_tokens: int = 48
     temperature: float = 0.8

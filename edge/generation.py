@@ -162,7 +162,7 @@ class Generation:
         )
         self._limit = self._patience.admission
         if self._timer is None:
-            self._timer = self._loop.call_later(self._limit, self._check)
+            self._ring_in(self._limit)
 
     async def _read(self) -> pb.GenerateResponse:
         # Silence is the worker's only while it is asked: a slow client pauses the asking.
@@ -212,11 +212,17 @@ class Generation:
         left = self._since + self._limit - self._loop.time()
         if not self._reading or left > 0:
             wait = left if self._reading else self._limit
-            self._timer = self._loop.call_later(wait, self._check)
+            self._ring_in(wait)
             return
         self._timer = None
         self._timed_out = True
         self._call.cancel()
+
+    def _ring_in(self, seconds: float) -> None:
+        # The limit changes while the timer runs: it rings in time for the shortest.
+        patience = self._patience
+        shortest = min(patience.admission, patience.first_token, patience.stall)
+        self._timer = self._loop.call_later(min(seconds, shortest), self._check)
 
     def _drop(self) -> None:
         if self._call is not None:

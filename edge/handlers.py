@@ -257,7 +257,7 @@ async def _stream(
         await out.close(sse.DONE)
     except ApiError as error:
         ctx.error = error.code or error.kind
-        await out.close(sse.event(error.body()), keep_alive=False)
+        await out.close(sse.event(error.body()))
     finally:
         await events.close()
         await out.release()

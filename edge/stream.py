@@ -77,13 +77,10 @@ class EventStream:
         except ConnectionError:
             raise ClientGoneError from None
 
-    async def close(self, last: bytes = b"", *, keep_alive: bool = True) -> None:
-        """Sends the last event and the end of the body."""
+    async def close(self, last: bytes) -> None:
+        """Sends the last event and the end of the body; the connection can serve again."""
         await self._stop_beats()
-        if last:
-            await self.write(last)
-        if not keep_alive:
-            self.response.force_close()
+        await self.write(last)
         with contextlib.suppress(ConnectionError):
             await self.response.write_eof()
 

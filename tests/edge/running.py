@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -36,7 +37,7 @@ class RunningEdge:
     ) -> tuple[int, dict[str, Any]]:
         """Status and JSON of a chat request with these fields, or of these very bytes."""
         payload = json.dumps(chat_body(**fields)).encode() if data is None else data
-        async with self.http.post(self.url + path, data=payload) as answer:
+        async with self.http.post(self.url + path, data=io.BytesIO(payload)) as answer:
             return answer.status, json.loads(await answer.read())
 
     async def get(self, path: str) -> tuple[int, dict[str, Any]]:
@@ -106,8 +107,10 @@ async def running_edge(
     try:
         if ready and workers:
             await server.pool.until(
-                lambda: len(server.pool.workers) >= len(workers)
-                and all(worker.available for worker in server.pool.workers),
+                lambda: (
+                    len(server.pool.workers) >= len(workers)
+                    and all(worker.available for worker in server.pool.workers)
+                ),
                 10,
             )
         async with aiohttp.ClientSession() as http:

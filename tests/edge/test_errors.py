@@ -53,8 +53,10 @@ def test_row(
 
 @pytest.mark.parametrize("reason", pb.ErrorReason.values())
 def test_every_reason_of_the_contract_has_a_row(reason: pb.ErrorReason.ValueType) -> None:
-    assert reason == NONE or any(key[1] == reason for key in errors.TABLE) or (
-        reason == pb.ERROR_REASON_ENGINE_FAILED
+    assert (
+        reason == NONE
+        or any(key[1] == reason for key in errors.TABLE)
+        or (reason == pb.ERROR_REASON_ENGINE_FAILED)
     )
 
 
@@ -96,9 +98,7 @@ def test_fields_have_their_openai_names(field: str, param: str | None) -> None:
     ("seconds", "whole", "ms"), [(0.0, "1", "1"), (0.2, "1", "200"), (1.2, "2", "1200")]
 )
 def test_retry_after(seconds: float, whole: str, ms: str) -> None:
-    failure = Failure(
-        C.RESOURCE_EXHAUSTED, "", pb.ERROR_REASON_QUEUE_FULL, retry_after=seconds
-    )
+    failure = Failure(C.RESOURCE_EXHAUSTED, "", pb.ERROR_REASON_QUEUE_FULL, retry_after=seconds)
     headers = errors.from_failure(failure).headers()
     assert headers == {"Retry-After": whole, "retry-after-ms": ms}
 

@@ -1,0 +1,168 @@
+"""The edge as a process: how it starts, how it refuses to, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from common.settings import EXIT_CONFIG
+from tests.edge.running import CHAT, EventReader, chat_body, text_of
+from tests.fakes.script import Script
+from tests.fakes.worker import scripted_worker
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 20.0
+
+
+class EdgeProcess:
+    """`python -m edge` with its log lines."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.url = ""
+
+    async def event(self, name: str) -> dict[str, str]:
+        """The next log line with this event."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(SECONDS):
+            while line := await self.process.stderr.readline():
+                fields: dict[str, str] = json.loads(line)
+                if fields["event"] == name:
+                    return fields
+        raise AssertionError(f"ended without {name}")
+
+    async def end(self) -> int:
+        async with asyncio.timeout(SECONDS):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def edge_process(*args: str) -> AsyncGenerator[EdgeProcess, None]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "edge", "--port", "0", "--log-format", "json", *args,
+        cwd=ROOT, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    edge = EdgeProcess(process)
+    try:
+        edge.url = (await edge.event("listening"))["url"]
+        yield edge
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@asynccontextmanager
+async def streaming(edge: EdgeProcess) -> AsyncGenerator[EventReader, None]:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(edge.url + CHAT, json=chat_body(stream=True)) as answer,
+    ):
+        assert answer.status == 200
+        yield EventReader(answer)
+
+
+async def test_live_streams_finish_within_the_grace() -> None:
+    async with scripted_worker(Script(paced=True)) as worker:
+        async with edge_process("--worker", worker.address, "--drain-grace", "20") as edge:
+            # The worker's state is logged once.
+            await edge.event("worker serves")
+            await edge.event("worker")
+            async with streaming(edge) as stream:
+                await stream.next()
+                edge.process.send_signal(signal.SIGTERM)
+                await edge.event("draining")
+                with pytest.raises(aiohttp.ClientConnectorError):
+                    async with streaming(edge):
+                        pass
+                worker.backend.step(10)
+                events = await stream.rest()
+            assert text_of(events) == "Hello, world!"
+            assert events[-1] == "[DONE]"
+            assert await edge.end() == 0
+
+
+async def test_after_the_grace_streams_end_with_an_error_event() -> None:
+    async with scripted_worker(Script(paced=True)) as worker:
+        async with edge_process("--worker", worker.address, "--drain-grace", "0.1") as edge:
+            await edge.event("worker serves")
+            await edge.event("worker")
+            async with streaming(edge) as stream:
+                await stream.next()
+                edge.process.send_signal(signal.SIGTERM)
+                events = await stream.rest()
+            assert events[-1]["error"]["code"] == "service_unavailable"
+            assert await edge.end() == 0
+        await worker.backend.until(lambda: worker.backend.running == 0)
+
+
+async def test_a_second_signal_ends_the_grace() -> None:
+    async with scripted_worker(Script(paced=True)) as worker:
+        async with edge_process("--worker", worker.address, "--drain-grace", "600") as edge:
+            await edge.event("worker serves")
+            await edge.event("worker")
+            async with streaming(edge) as stream:
+                await stream.next()
+                edge.process.send_signal(signal.SIGINT)
+                await edge.event("draining")
+                edge.process.send_signal(signal.SIGINT)
+                assert await edge.end() == 0
+
+
+async def test_one_log_line_a_request_and_no_prompt_in_it() -> None:
+    canary = "canary-7b1f"
+    async with scripted_worker() as worker, edge_process("--worker", worker.address) as edge:
+        await edge.event("worker serves")
+        await edge.event("worker")
+        async with aiohttp.ClientSession() as http:
+            body = chat_body(messages=[{"role": "user", "content": canary}], user=canary)
+            headers = {"Authorization": f"Bearer {canary}", "x-request-id": "r1"}
+            async with http.post(edge.url + CHAT, json=body, headers=headers) as answer:
+                assert answer.status == 200
+        line = await edge.event("request")
+        assert canary not in json.dumps(line)
+        assert line["request_id"] == "r1"
+        assert line["worker"] == worker.address
+        for key in ("model", "status", "prompt_tokens", "completion_tokens", "ttft_ms"):
+            assert key in line
+
+
+async def run(*args: str, **env: str) -> tuple[int, list[str]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "edge", *args,
+        cwd=ROOT, stderr=asyncio.subprocess.PIPE, env={**os.environ, **env},
+    )  # fmt: skip
+    async with asyncio.timeout(SECONDS):
+        _, stderr = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, stderr.decode().splitlines()
+
+
+async def test_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, lines = await run("--port", str(port), "--worker", "127.0.0.1:1")
+    assert code == EXIT_CONFIG
+    assert len(lines) == 1
+    assert str(port) in lines[0]
+
+
+async def test_wrong_settings() -> None:
+    for args, env in (
+        (("--worker", "nonsense"), {}),
+        (("--nonsense", "1"), {}),
+        ((), {"EDGE_PORT": "x"}),
+    ):
+        code, lines = await run(*args, **env)
+        assert code == EXIT_CONFIG
+        assert len(lines) == 1, lines

@@ -53,7 +53,7 @@ proto: $(STAMP) ## regenerate the modules beside the contract
 proto-check: $(STAMP) ## fail when the committed modules are not what the contract generates
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; $(call protoc,$$dir); cd "$$dir"; \
 	for made in protos/inference/v1/*; do \
-		diff -u "$(CURDIR)/$$made" "$$made" || { echo "$$made is stale: run make proto" >&2; exit 1; }; \
+		cmp -s "$(CURDIR)/$$made" "$$made" || { echo "$$made is stale: run make proto" >&2; exit 1; }; \
 	done; echo "generated modules: up to date"
 
 bench: $(STAMP) ## measure any OpenAI base URL (ARGS="--help" says how)

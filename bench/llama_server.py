@@ -66,9 +66,7 @@ def build(jobs: int) -> None:
     HOME.mkdir(parents=True, exist_ok=True)
     for name in BUILT:
         shutil.copy2(objects / "bin" / name, HOME / name)
-    for library in _ggml(packages):
-        shutil.copy2(library, HOME / library.name)
-    (HOME / "built-for").write_text(_stamp(packages))
+    (HOME / "built-for").write_text(VERSION)
 
 
 def command(
@@ -77,9 +75,12 @@ def command(
     """The command line and the environment to add to it. Raises BuildError."""
     if not (HOME / "llama-server").is_file():
         raise BuildError("llama-server is not built; run: python -m bench.llama_server build")
+    if (HOME / "built-for").read_text() != version("llama-cpp-python"):
+        raise BuildError("llama-server was built for another llama-cpp-python; build it again")
     packages = _site_packages()
-    if (HOME / "built-for").read_text() != _stamp(packages):
-        raise BuildError("llama-server was built for another ggml; build it again")
+    # Anew at every start: the wheel may have been built again since, for a GPU perhaps.
+    for library in sorted((packages / "lib").glob("libggml*.so.0")):
+        shutil.copy2(library, HOME / library.name)
     _place_kernels(packages, variant)
     line = [
         *(str(HOME / "llama-server"), "--model", str(model.resolve())),
@@ -145,15 +146,6 @@ def _site_packages() -> Path:
     if found is None or found.origin is None:
         raise BuildError("llama-cpp-python is not installed")
     return Path(found.origin).parent.parent
-
-
-def _ggml(packages: Path) -> list[Path]:
-    return sorted((packages / "lib").glob("libggml*.so.0"))
-
-
-def _stamp(packages: Path) -> str:
-    sums = (hashlib.sha256(path.read_bytes()).hexdigest() for path in _ggml(packages))
-    return " ".join((version("llama-cpp-python"), *sums))
 
 
 def _run(line: Sequence[str]) -> None:

@@ -1,271 +1,19 @@
 """The body of POST /v1/chat/completions as OpenAI defines it, types and ranges included.
 
-Unknown keys are dropped. Unions are chosen by callable discriminators whose tags begin with `~`,
-so that `edge.openai.invalid` can leave them out of the path of an error.
+Unknown keys are dropped.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
+from pydantic import Field, Tag
+
+from edge.openai.fields import FIRST, Name, Object, Part, string_or, tagged
+from edge.openai.messages import Message
 
 MAX_MESSAGES = 2048
 MAX_INT32 = 2**31 - 1
-
-
-class Part(BaseModel):
-    """Base of everything in a body: no coercion (a bool is no int, "5" is no int), no NaN."""
-
-    model_config = ConfigDict(
-        strict=True,
-        extra="ignore",
-        frozen=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
-        use_attribute_docstrings=True,
-    )
-
-
-class _First(FailFast):
-    """Stops a list at its first error: a body full of errors would take seconds and megabytes."""
-
-    # typing's `|` needs members that hash, which the dataclass it derives from does not.
-    __hash__ = object.__hash__
-
-
-FIRST = _First()
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", min_length=1, max_length=64)]
-Object = dict[str, Any]
-
-
-def _tag(key: str, known: frozenset[str]) -> Discriminator:
-    """Chooses by the string under `key`; what is not known is left to the `~other` member."""
-
-    def choose(value: Any) -> str:
-        found = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
-        return f"~{found}" if isinstance(found, str) and found in known else "~other"
-
-    return Discriminator(choose)
-
-
-def _string_or(member: type, tag: str, wanted: str) -> Discriminator:
-    """Chooses between a string and `member`; anything else is an error that says `wanted`."""
-
-    def choose(value: Any) -> str | None:
-        if isinstance(value, str):
-            return "~string"
-        return tag if isinstance(value, member) else None
-
-    return Discriminator(
-        choose,
-        custom_error_type="wanted",
-        custom_error_message=wanted,
-    )
-
-
-# ------------------------------------------------------------------------------------- content
-
-
-class TextPart(Part):
-    """Text."""
-
-    type: Literal["text"]
-    text: str
-
-
-class RefusalPart(Part):
-    """What an assistant refused with."""
-
-    type: Literal["refusal"]
-    refusal: str
-
-
-class ImageUrl(Part):
-    """Where an image is: only `data:` URLs are read, nothing is fetched."""
-
-    url: str
-    detail: Literal["auto", "low", "high"] | None = None
-
-
-class ImagePart(Part):
-    """An image."""
-
-    type: Literal["image_url"]
-    image_url: ImageUrl
-
-
-class InputAudio(Part):
-    """A sound in base64."""
-
-    data: str
-    format: Literal["wav", "mp3"]
-
-
-class AudioPart(Part):
-    """A sound."""
-
-    type: Literal["input_audio"]
-    input_audio: InputAudio
-
-
-class FilePart(Part):
-    """A file: typed here, refused later for want of a model that reads one."""
-
-    type: Literal["file"]
-    file: Object
-
-
-class OtherTextPart(Part):
-    """No part that this message may have: exists to fail with the values it may have."""
-
-    type: Literal["text"]
-
-
-class OtherUserPart(Part):
-    """As above."""
-
-    type: Literal["text", "image_url", "input_audio", "file"]
-
-
-class OtherAssistantPart(Part):
-    """As above."""
-
-    type: Literal["text", "refusal"]
-
-
-_CONTENT = "one of a string or array of objects"
-_PARTS = _string_or(list, "~array", _CONTENT)
-
-TextParts = Annotated[
-    list[
-        Annotated[
-            Annotated[TextPart, Tag("~text")] | Annotated[OtherTextPart, Tag("~other")],
-            _tag("type", frozenset({"text"})),
-        ]
-    ],
-    FIRST,
-    Field(min_length=1),
-]
-UserParts = Annotated[
-    list[
-        Annotated[
-            Annotated[TextPart, Tag("~text")]
-            | Annotated[ImagePart, Tag("~image_url")]
-            | Annotated[AudioPart, Tag("~input_audio")]
-            | Annotated[FilePart, Tag("~file")]
-            | Annotated[OtherUserPart, Tag("~other")],
-            _tag("type", frozenset({"text", "image_url", "input_audio", "file"})),
-        ]
-    ],
-    FIRST,
-    Field(min_length=1),
-]
-AssistantParts = Annotated[
-    list[
-        Annotated[
-            Annotated[TextPart, Tag("~text")]
-            | Annotated[RefusalPart, Tag("~refusal")]
-            | Annotated[OtherAssistantPart, Tag("~other")],
-            _tag("type", frozenset({"text", "refusal"})),
-        ]
-    ],
-    FIRST,
-    Field(min_length=1),
-]
-TextContent = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[TextParts, Tag("~array")], _PARTS
-]
-UserContent = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[UserParts, Tag("~array")], _PARTS
-]
-AssistantContent = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[AssistantParts, Tag("~array")], _PARTS
-]
-
-# ------------------------------------------------------------------------------------ messages
-
-Participant = Annotated[str, Field(max_length=64)]
-
-
-class FunctionCall(Part):
-    """A call as an assistant made it; `arguments` is JSON as text, as the model wrote it."""
-
-    name: str
-    arguments: str = ""
-
-
-class AssistantToolCall(Part):
-    """A call of a tool in an assistant's turn."""
-
-    id: Annotated[str, Field(min_length=1, max_length=64)]
-    type: Literal["function"] = "function"
-    function: FunctionCall
-
-
-class SystemMessage(Part):
-    """Instructions."""
-
-    role: Literal["system", "developer"]
-    content: TextContent
-    name: Participant | None = None
-
-
-class UserMessage(Part):
-    """What the person said."""
-
-    role: Literal["user"]
-    content: UserContent
-    name: Participant | None = None
-
-
-class AssistantMessage(Part):
-    """What the model said; content may be null where there are calls."""
-
-    role: Literal["assistant"]
-    content: AssistantContent | None = None
-    refusal: str | None = None
-    name: Participant | None = None
-    tool_calls: Annotated[list[AssistantToolCall], FIRST, Field(max_length=128)] | None = None
-    function_call: FunctionCall | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class ToolMessage(Part):
-    """What a tool answered."""
-
-    role: Literal["tool"]
-    content: TextContent
-    tool_call_id: Annotated[str, Field(min_length=1, max_length=64)]
-
-
-class FunctionMessage(Part):
-    """What a function answered (the form before tools)."""
-
-    role: Literal["function"]
-    content: str | None
-    name: str
-
-
-class OtherMessage(Part):
-    """No role that exists: exists to fail with the roles that do."""
-
-    role: Literal["system", "assistant", "user", "function", "tool", "developer"]
-
-
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-
-Message = Annotated[
-    Annotated[SystemMessage, Tag("~system")]
-    | Annotated[SystemMessage, Tag("~developer")]
-    | Annotated[UserMessage, Tag("~user")]
-    | Annotated[AssistantMessage, Tag("~assistant")]
-    | Annotated[ToolMessage, Tag("~tool")]
-    | Annotated[FunctionMessage, Tag("~function")]
-    | Annotated[OtherMessage, Tag("~other")],
-    _tag("role", ROLES),
-]
 
 # --------------------------------------------------------------------------------------- tools
 
@@ -326,7 +74,7 @@ class OtherToolChoice(Part):
     type: Literal["function", "allowed_tools"]
 
 
-_CHOICE = _string_or(dict, "~object", "one of a string or object")
+_CHOICE = string_or(dict, "~object", "one of a string or object")
 
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("~string")]
@@ -335,7 +83,7 @@ ToolChoice = Annotated[
             Annotated[NamedToolChoice, Tag("~function")]
             | Annotated[AllowedToolChoice, Tag("~allowed_tools")]
             | Annotated[OtherToolChoice, Tag("~other")],
-            _tag("type", frozenset({"function", "allowed_tools"})),
+            tagged("type", frozenset({"function", "allowed_tools"})),
         ],
         Tag("~object"),
     ],
@@ -388,7 +136,7 @@ ResponseFormat = Annotated[
     | Annotated[JsonObjectFormat, Tag("~json_object")]
     | Annotated[JsonSchemaFormat, Tag("~json_schema")]
     | Annotated[OtherFormat, Tag("~other")],
-    _tag("type", frozenset({"text", "json_object", "json_schema"})),
+    tagged("type", frozenset({"text", "json_object", "json_schema"})),
 ]
 
 # ------------------------------------------------------------------------------------- request
@@ -405,7 +153,7 @@ StopString = Annotated[str, Field(min_length=1, max_length=256)]
 Stop = Annotated[
     Annotated[StopString, Tag("~string")]
     | Annotated[Annotated[list[StopString], FIRST, Field(max_length=16)], Tag("~array")],
-    _string_or(list, "~array", "one of a string or array of strings"),
+    string_or(list, "~array", "one of a string or array of strings"),
 ]
 MaxTokens = Annotated[int, Field(ge=1, le=MAX_INT32)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]

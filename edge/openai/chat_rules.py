@@ -8,15 +8,8 @@ from pydantic import ValidationError
 
 from edge.errors import ApiError, invalid
 from edge.openai import invalid as say
-from edge.openai.chat_request import (
-    AllowedToolChoice,
-    AssistantMessage,
-    ChatRequest,
-    FunctionMessage,
-    FunctionName,
-    NamedToolChoice,
-    ToolMessage,
-)
+from edge.openai.chat_request import AllowedToolChoice, ChatRequest, FunctionName, NamedToolChoice
+from edge.openai.messages import AssistantMessage, FunctionMessage, ToolMessage
 
 
 def read(body: dict[str, Any], default_model: str = "", strict: bool = False) -> ChatRequest:

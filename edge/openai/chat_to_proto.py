@@ -11,18 +11,20 @@ from edge.errors import ApiError, invalid
 from edge.openai import media
 from edge.openai.chat_request import (
     AllowedToolChoice,
-    AssistantMessage,
-    AudioPart,
     ChatRequest,
-    FilePart,
     Function,
-    FunctionMessage,
     FunctionName,
-    ImagePart,
     JsonObjectFormat,
     JsonSchemaFormat,
-    Message,
     NamedToolChoice,
+)
+from edge.openai.messages import (
+    AssistantMessage,
+    AudioPart,
+    FilePart,
+    FunctionMessage,
+    ImagePart,
+    Message,
     OtherMessage,
     RefusalPart,
     TextPart,

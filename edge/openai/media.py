@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from edge.errors import invalid
-from edge.openai.chat_request import AudioPart, ImagePart
+from edge.openai.messages import AudioPart, ImagePart
 from protos.inference.v1 import inference_pb2 as pb
 
 _DATA_URL: Final = re.compile(r"data:([a-z0-9.+-]+/[a-z0-9.+-]+);base64,", re.IGNORECASE)

@@ -139,9 +139,8 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None]] = [
 
 @pytest.mark.parametrize(("fields", "param", "code"), ROWS)
 def test_row(fields: dict[str, Any], param: str | None, code: str | None) -> None:
-    body = {name: value for name, value in chat_body(**fields).items()}
     with pytest.raises(ApiError) as error:
-        chat_rules.read(body)
+        chat_rules.read(chat_body(**fields))
     assert (error.value.status, error.value.param, error.value.code) == (400, param, code)
     assert error.value.kind == "invalid_request_error"
     assert error.value.message
@@ -156,18 +155,24 @@ WORDS = [
     ),
     (
         message(role="user", content=5),
-        "Invalid type for 'messages[0].content': expected one of a string or array of objects, "
-        "but got an integer instead.",
+        (
+            "Invalid type for 'messages[0].content': expected one of a string or array of objects, "
+            "but got an integer instead."
+        ),
     ),
     (
         {"temperature": 3},
-        "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3 "
-        "instead.",
+        (
+            "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3 "
+            "instead."
+        ),
     ),
     (
         message(role="x"),
-        "Invalid value: 'x'. Supported values are: 'system', 'assistant', 'user', 'function', "
-        "'tool', and 'developer'.",
+        (
+            "Invalid value: 'x'. Supported values are: 'system', 'assistant', 'user', 'function', "
+            "'tool', and 'developer'."
+        ),
     ),
 ]
 

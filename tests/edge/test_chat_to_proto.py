@@ -37,7 +37,13 @@ def to_proto(**fields: Any) -> pb.GenerateRequest:
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NAME = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
-FLOAT32 = {"width": 32, "allow_nan": False}
+
+
+def floats(least: float, most: float) -> st.SearchStrategy[float]:
+    """What protobuf's float holds exactly."""
+    return st.floats(least, most, width=32, allow_nan=False)
+
+
 PARTS = TEXT | st.lists(
     st.fixed_dictionaries({"type": st.just("text"), "text": TEXT}), min_size=1, max_size=3
 )
@@ -102,13 +108,13 @@ def test_messages_survive_the_round_trip(messages: list[dict[str, Any]]) -> None
 SAMPLING = st.fixed_dictionaries(
     {},
     optional={
-        "temperature": st.floats(0, 2, **FLOAT32),
-        "top_p": st.floats(0, 1, **FLOAT32),
-        "min_p": st.floats(0, 1, **FLOAT32),
-        "typical_p": st.floats(0, 1, **FLOAT32),
-        "repetition_penalty": st.floats(0.5, 10, **FLOAT32),
-        "presence_penalty": st.floats(-2, 2, **FLOAT32),
-        "frequency_penalty": st.floats(-2, 2, **FLOAT32),
+        "temperature": floats(0, 2),
+        "top_p": floats(0, 1),
+        "min_p": floats(0, 1),
+        "typical_p": floats(0, 1),
+        "repetition_penalty": floats(0.5, 10),
+        "presence_penalty": floats(-2, 2),
+        "frequency_penalty": floats(-2, 2),
         "top_k": st.integers(0, 2**31 - 1),
         "seed": st.integers(-(2**63), 2**63 - 1),
     },

@@ -14,7 +14,7 @@ MIB = 2**20
 NESTED = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text('a"\\[]{}:,é', max_size=6),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=12,
+    max_leaves=8,
 )
 
 

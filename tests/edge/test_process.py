@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import sys
@@ -15,7 +14,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from common.settings import EXIT_CONFIG
+from common.settings import EXIT_CONFIG, ConfigError
+from edge.config import EdgeSettings
 from tests.edge.running import CHAT, EventReader, chat_body, text_of
 from tests.fakes.script import Script
 from tests.fakes.worker import scripted_worker
@@ -55,6 +55,9 @@ async def edge_process(*args: str) -> AsyncGenerator[EdgeProcess, None]:
     edge = EdgeProcess(process)
     try:
         edge.url = (await edge.event("listening"))["url"]
+        # Its state is logged after what it serves, and then it can be asked.
+        await edge.event("worker serves")
+        await edge.event("worker")
         yield edge
     finally:
         if process.returncode is None:
@@ -73,30 +76,27 @@ async def streaming(edge: EdgeProcess) -> AsyncGenerator[EventReader, None]:
 
 
 async def test_live_streams_finish_within_the_grace() -> None:
-    async with scripted_worker(Script(paced=True)) as worker:
-        async with edge_process("--worker", worker.address, "--drain-grace", "20") as edge:
-            # The worker's state is logged once.
-            await edge.event("worker serves")
-            await edge.event("worker")
-            async with streaming(edge) as stream:
-                await stream.next()
-                edge.process.send_signal(signal.SIGTERM)
-                await edge.event("draining")
-                with pytest.raises(aiohttp.ClientConnectorError):
-                    async with streaming(edge):
-                        pass
-                worker.backend.step(10)
-                events = await stream.rest()
-            assert text_of(events) == "Hello, world!"
-            assert events[-1] == "[DONE]"
-            assert await edge.end() == 0
+    async with (
+        scripted_worker(Script(paced=True)) as worker,
+        edge_process("--worker", worker.address, "--drain-grace", "20") as edge,
+    ):
+        async with streaming(edge) as stream:
+            await stream.next()
+            edge.process.send_signal(signal.SIGTERM)
+            await edge.event("draining")
+            with pytest.raises(aiohttp.ClientConnectorError):
+                async with streaming(edge):
+                    pass
+            worker.backend.step(10)
+            events = await stream.rest()
+        assert text_of(events) == "Hello, world!"
+        assert events[-1] == "[DONE]"
+        assert await edge.end() == 0
 
 
 async def test_after_the_grace_streams_end_with_an_error_event() -> None:
     async with scripted_worker(Script(paced=True)) as worker:
         async with edge_process("--worker", worker.address, "--drain-grace", "0.1") as edge:
-            await edge.event("worker serves")
-            await edge.event("worker")
             async with streaming(edge) as stream:
                 await stream.next()
                 edge.process.send_signal(signal.SIGTERM)
@@ -107,23 +107,21 @@ async def test_after_the_grace_streams_end_with_an_error_event() -> None:
 
 
 async def test_a_second_signal_ends_the_grace() -> None:
-    async with scripted_worker(Script(paced=True)) as worker:
-        async with edge_process("--worker", worker.address, "--drain-grace", "600") as edge:
-            await edge.event("worker serves")
-            await edge.event("worker")
-            async with streaming(edge) as stream:
-                await stream.next()
-                edge.process.send_signal(signal.SIGINT)
-                await edge.event("draining")
-                edge.process.send_signal(signal.SIGINT)
-                assert await edge.end() == 0
+    async with (
+        scripted_worker(Script(paced=True)) as worker,
+        edge_process("--worker", worker.address, "--drain-grace", "600") as edge,
+        streaming(edge) as stream,
+    ):
+        await stream.next()
+        edge.process.send_signal(signal.SIGINT)
+        await edge.event("draining")
+        edge.process.send_signal(signal.SIGINT)
+        assert await edge.end() == 0
 
 
 async def test_one_log_line_a_request_and_no_prompt_in_it() -> None:
     canary = "canary-7b1f"
     async with scripted_worker() as worker, edge_process("--worker", worker.address) as edge:
-        await edge.event("worker serves")
-        await edge.event("worker")
         async with aiohttp.ClientSession() as http:
             body = chat_body(messages=[{"role": "user", "content": canary}], user=canary)
             headers = {"Authorization": f"Bearer {canary}", "x-request-id": "r1"}
@@ -137,10 +135,10 @@ async def test_one_log_line_a_request_and_no_prompt_in_it() -> None:
             assert key in line
 
 
-async def run(*args: str, **env: str) -> tuple[int, list[str]]:
+async def run(*args: str) -> tuple[int, list[str]]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "edge", *args,
-        cwd=ROOT, stderr=asyncio.subprocess.PIPE, env={**os.environ, **env},
+        cwd=ROOT, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     async with asyncio.timeout(SECONDS):
         _, stderr = await process.communicate()
@@ -157,12 +155,26 @@ async def test_port_in_use() -> None:
     assert str(port) in lines[0]
 
 
-async def test_wrong_settings() -> None:
-    for args, env in (
-        (("--worker", "nonsense"), {}),
-        (("--nonsense", "1"), {}),
-        ((), {"EDGE_PORT": "x"}),
-    ):
-        code, lines = await run(*args, **env)
-        assert code == EXIT_CONFIG
-        assert len(lines) == 1, lines
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--worker", "nonsense"], "HOST:PORT"),
+        (["--worker", "a:1,b:2", "--port", "70000"], "--port"),
+        (["--nonsense", "1"], "nonsense"),
+        (["--stall-timeout", "0"], "--stall-timeout"),
+    ],
+)
+def test_wrong_settings(args: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as error:
+        EdgeSettings.read("caravan-edge", args)
+    assert "\n" not in str(error.value)
+
+
+def test_workers_are_repeated_flags_or_one_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = ["--worker", "a:1", "--worker", "b:2"]
+    assert EdgeSettings.read("caravan-edge", args).worker == ("a:1", "b:2")
+    monkeypatch.setenv("EDGE_WORKER", "a:1, b:2")
+    monkeypatch.setenv("EDGE_DRAIN_GRACE", "5")
+    settings = EdgeSettings.read("caravan-edge", [])
+    assert settings.worker == ("a:1", "b:2")
+    assert settings.drain_grace == 5

@@ -7,13 +7,14 @@ from collections.abc import AsyncGenerator
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionUserMessageParam
 
 from services.worker.errors import Draining
 from tests.edge.running import RunningEdge, running_edge
 from tests.fakes.script import Script, ScriptedCall
 from tests.fakes.worker import ScriptedWorker, scripted_worker
 
-USER = {"role": "user", "content": "hi"}
+USER: ChatCompletionUserMessageParam = {"role": "user", "content": "hi"}
 
 
 @pytest.fixture
@@ -37,10 +38,8 @@ async def client(edge: RunningEdge) -> AsyncGenerator[openai.AsyncOpenAI, None]:
 async def test_synchronous(edge: RunningEdge) -> None:
     def ask() -> tuple[str | None, str, list[str]]:
         with openai.OpenAI(base_url=edge.url + "/v1", api_key="none", max_retries=0) as sdk:
-            whole = sdk.chat.completions.create(model="scripted", messages=[USER])  # type: ignore[list-item]
-            stream = sdk.chat.completions.create(
-                model="scripted", messages=[USER], stream=True  # type: ignore[list-item]
-            )  # fmt: skip
+            whole = sdk.chat.completions.create(model="scripted", messages=[USER])
+            stream = sdk.chat.completions.create(model="scripted", messages=[USER], stream=True)
             text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
             return whole.choices[0].message.content, text, [m.id for m in sdk.models.list()]
 
@@ -52,7 +51,7 @@ async def test_synchronous(edge: RunningEdge) -> None:
 async def test_asynchronous_stream_with_usage(client: openai.AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(
         model="scripted",
-        messages=[USER],  # type: ignore[list-item]
+        messages=[USER],
         stream=True,
         stream_options={"include_usage": True},
         seed=1,
@@ -72,7 +71,7 @@ async def test_stream_helper_gathers_the_whole(
     worker.backend.script = Script(tool_calls=[ScriptedCall("f", ('{"a"', ":1}"))])
     async with client.chat.completions.stream(
         model="scripted",
-        messages=[USER],  # type: ignore[list-item]
+        messages=[USER],
         tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}],
     ) as stream:
         final = await stream.get_final_completion()
@@ -86,7 +85,7 @@ async def test_stream_helper_gathers_the_whole(
 async def test_logprobs_and_choices(client: openai.AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(
         model="scripted",
-        messages=[USER],  # type: ignore[list-item]
+        messages=[USER],
         logprobs=True,
         top_logprobs=2,
         n=2,
@@ -100,15 +99,13 @@ async def test_logprobs_and_choices(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_max_tokens(client: openai.AsyncOpenAI) -> None:
-    answer = await client.chat.completions.create(
-        model="scripted", messages=[USER], max_tokens=2  # type: ignore[list-item]
-    )  # fmt: skip
+    answer = await client.chat.completions.create(model="scripted", messages=[USER], max_tokens=2)
     assert answer.choices[0].finish_reason == "length"
 
 
 async def test_errors_have_their_types(client: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as not_found:
-        await client.chat.completions.create(model="other", messages=[USER])  # type: ignore[list-item]
+        await client.chat.completions.create(model="other", messages=[USER])
     assert not_found.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as bad:
         await client.chat.completions.create(model="scripted", messages=[])
@@ -120,9 +117,7 @@ async def test_errors_have_their_types(client: openai.AsyncOpenAI) -> None:
 
 async def test_error_in_a_stream(client: openai.AsyncOpenAI, worker: ScriptedWorker) -> None:
     worker.backend.script = Script(errors={2: Draining("bye")})
-    stream = await client.chat.completions.create(
-        model="scripted", messages=[USER], stream=True  # type: ignore[list-item]
-    )  # fmt: skip
+    stream = await client.chat.completions.create(model="scripted", messages=[USER], stream=True)
     with pytest.raises(openai.APIError) as error:
         async for _ in stream:
             pass
@@ -133,6 +128,6 @@ async def test_no_worker(worker: ScriptedWorker) -> None:
     async with running_edge("127.0.0.1:1", ready=False) as edge:
         sdk = openai.AsyncOpenAI(base_url=edge.url + "/v1", api_key="none", max_retries=0)
         with pytest.raises(openai.InternalServerError) as error:
-            await sdk.chat.completions.create(model="m", messages=[USER])  # type: ignore[list-item]
+            await sdk.chat.completions.create(model="m", messages=[USER])
         assert error.value.status_code == 503
         await sdk.close()

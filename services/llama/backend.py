@@ -14,10 +14,10 @@ from services.llama import description, host, hub, requests, sizing
 from services.llama.config import LlamaSettings
 from services.llama.engine import Engine, EngineLimits
 from services.llama.load import Metrics
-from services.llama.prompt import Prompts, detokenize, plain
+from services.llama.prompt import Prompts, detokenize
 from services.llama.runtime import gguf
 from services.llama.runtime.llama import LlamaRuntime, RuntimeOptions
-from services.llama.template import TemplateError
+from services.llama.template import TemplateError, plain
 from services.worker.backend import Backend, Call, StartupError
 from services.worker.errors import ContextLengthExceeded, InvalidField, QueueFull, TemplateFailed
 

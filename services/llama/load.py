@@ -20,30 +20,40 @@ class Metrics:
     """What the engine shows to Prometheus."""
 
     def __init__(self) -> None:
-        self.running = Gauge("llama_running", "Sequences that hold a slot.", registry=None)
+        self.running = Gauge("caravan_llama_running", "Sequences that hold a slot.", registry=None)
         self.waiting = Gauge(
-            "llama_waiting", "Sequences that wait for a slot or for KV cells.", registry=None
+            "caravan_llama_waiting",
+            "Sequences that wait for a slot or for KV cells.",
+            registry=None,
         )
-        self.cells_used = Gauge("llama_kv_cells_used", "KV cache cells in use.", registry=None)
-        self.cells = Gauge("llama_kv_cells", "KV cache cells in all.", registry=None)
+        self.cells_used = Gauge(
+            "caravan_llama_kv_cells_used", "KV cache cells in use.", registry=None
+        )
+        self.cells = Gauge("caravan_llama_kv_cells", "KV cache cells in all.", registry=None)
         self.step_seconds = Histogram(
-            "llama_step_seconds",
+            "caravan_llama_step_seconds",
             "Duration of one decode of the model.",
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
             registry=None,
         )
         self.batch_tokens = Histogram(
-            "llama_batch_tokens",
+            "caravan_llama_batch_tokens",
             "Tokens of one decode of the model.",
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
             registry=None,
         )
         self.prefill_tokens = Counter(
-            "llama_prefill_tokens", "Tokens evaluated that were known before.", registry=None
+            "caravan_llama_prefill_tokens",
+            "Tokens evaluated that were known before.",
+            registry=None,
         )
-        self.decode_tokens = Counter("llama_decode_tokens", "Tokens generated.", registry=None)
+        self.decode_tokens = Counter(
+            "caravan_llama_decode_tokens", "Tokens generated.", registry=None
+        )
         self.preemptions = Counter(
-            "llama_preemptions", "Sequences that gave up their KV cells to others.", registry=None
+            "caravan_llama_preemptions",
+            "Sequences that gave up their KV cells to others.",
+            registry=None,
         )
 
     @property

@@ -10,7 +10,7 @@ import structlog
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.interface import SpecialToken, Vocabulary
-from services.llama.template import CHATML, OPEN_END, ChatTemplate, TemplateError, plain
+from services.llama.template import CHATML, OPEN_END, ChatTemplate, TemplateError
 from services.worker.errors import TemplateFailed
 
 _ROLES = {
@@ -202,6 +202,3 @@ def detokenize(vocabulary: Vocabulary, tokens: Iterable[int], *, skip_special: b
     """Text of the tokens; what is no UTF-8 becomes U+FFFD."""
     pieces = (vocabulary.piece(token, special=not skip_special) for token in tokens)
     return b"".join(pieces).decode("utf-8", "replace")
-
-
-__all__ = ["Prompts", "detokenize", "plain"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_cpp import llama_cpp as raw
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.backend import LlamaBackend
@@ -245,3 +246,10 @@ def test_the_command_says_what_is_wrong_and_fails():
     assert done.returncode != 0
     assert "none.gguf: no such file" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_layers_for_a_gpu_that_the_build_does_not_know(serve):
+    if raw.llama_supports_gpu_offload():
+        pytest.skip("this build has a GPU backend")
+    with pytest.raises(StartupError, match="no GPU backend"):
+        await serve(gpu_layers=1)

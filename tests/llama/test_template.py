@@ -7,8 +7,8 @@ import pytest
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import template as module
 from services.llama.interface import Vocabulary
-from services.llama.prompt import Prompts, detokenize, plain
-from services.llama.template import CHATML, ChatTemplate, TemplateError
+from services.llama.prompt import Prompts, detokenize
+from services.llama.template import CHATML, ChatTemplate, TemplateError, plain
 from services.worker.errors import TemplateFailed
 from tests.llama.fake_runtime import BOS, EOS, FakeVocabulary
 

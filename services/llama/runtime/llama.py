@@ -85,6 +85,9 @@ class LlamaRuntime:
             self._cells = int(raw.llama_n_ctx(self._context))
             self._vocabulary = LlamaVocabulary(self._model)
             self._warm_up()
+        except DecodeError as error:
+            self.close()
+            raise StartupError(f"{path}: the model does not generate text: {error}") from None
         except BaseException:
             self.close()
             raise
@@ -200,6 +203,8 @@ def _pointer(array: Any, kind: Any) -> Any:
 
 def _load_model(path: Path, options: RuntimeOptions) -> Any:
     params = raw.llama_model_default_params()
+    if options.gpu_layers and not raw.llama_supports_gpu_offload():
+        raise StartupError("--gpu-layers: this build of llama.cpp has no GPU backend")
     params.n_gpu_layers = options.gpu_layers
     if options.mlock:
         params.load_mode = raw.LLAMA_LOAD_MODE_MMAP_MLOCK
@@ -207,6 +212,9 @@ def _load_model(path: Path, options: RuntimeOptions) -> Any:
     model = raw.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise StartupError(f"{path}: llama.cpp cannot load it: {_capture.last_error()}")
+    if not raw.llama_model_has_decoder(model) or raw.llama_model_has_encoder(model):
+        raw.llama_model_free(model)
+        raise StartupError(f"{path}: this model does not generate text")
     return model
 
 

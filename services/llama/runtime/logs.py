@@ -8,6 +8,9 @@ import structlog
 
 _WARN, _ERROR, _CONTINUED = 3, 4, 5
 
+# Warnings that are none here: the cache is shared, so it may be larger than one sequence may be.
+_HARMLESS = ("possible training context overflow",)
+
 _log = structlog.get_logger("llama.cpp")
 
 
@@ -39,7 +42,7 @@ class LogCapture:
         if self._level == _ERROR:
             self.errors.append(line)
             _log.error("llama.cpp", line=line)
-        elif self._level == _WARN:
+        elif self._level == _WARN and not line.endswith(_HARMLESS):
             _log.warning("llama.cpp", line=line)
         else:
             _log.debug("llama.cpp", line=line)

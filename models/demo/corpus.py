@@ -171,20 +171,44 @@ class Corpus:
             return self.talk.count()[1]
         return self.talk.story()[1] if roll < 0.8 else self.talk.poem()[1]
 
+    def drill(self) -> Pieces:
+        """Many small exercises of one kind in a row: sums, spelling or counting."""
+        r, talk = self.rng, self.talk
+        roll = r.random()
+        if roll < 0.65:
+            pieces: Pieces = []
+            for _ in range(r.randint(10, 18)):
+                left, result = talk.questions.sums().full.split(" =")
+                pieces += [(f"{left} =", False), (f"{result}\n", True)]
+            return pieces
+        chat = Chat()
+        for _ in range(r.randint(4, 8)):
+            if roll < 0.93:
+                item = talk.questions.spell()
+                chat.user(item.ask).answer(item.full)
+            else:
+                start = r.randint(0, 40)
+                numbers = list(map(str, range(start, start + r.randint(2, 9))))
+                asked = f"Count from {numbers[0]} to {numbers[-1]}{r.choice(('.', ''))}"
+                chat.user(asked).answer(", ".join(numbers))
+        return render(chat)
+
     def document(self) -> Pieces:
         """One document of any kind, as text pieces (text, learnt)."""
         r = self.rng
         roll = r.random()
-        if roll < 0.025:
+        if roll < 0.006:
             return [
                 (self.raw_text() if r.random() < 0.7 else self.code(), True),
                 ("<|endoftext|>", True),
             ]
-        if roll < 0.05:
+        if roll < 0.016:
             return self.fill_in()
-        if roll < 0.056:
+        if roll < 0.021:
             return render(self.talk.long(r.choice((6, 10, 14, 24))))
-        chat = self.tool_chat() if roll < 0.30 else self.talk.any()
+        if roll < 0.081:
+            return self.drill()
+        chat = self.tool_chat() if roll < 0.33 else self.talk.any()
         chat.think = r.random() < 0.1
         return render(chat)
 

@@ -65,7 +65,7 @@ class Exchanges:
 
     def count(self) -> tuple[str, str, str]:
         r = self.rng
-        top = r.choice((10, 20, 20, 50, 100, 100))
+        top = r.choice((10, 10, 20, 20, 50, 100, 100))
         roll = r.random()
         start, end = (1, r.randint(2, top)) if roll < 0.6 else sorted(r.sample(range(top + 1), 2))
         if r.random() < 0.15:
@@ -294,9 +294,9 @@ class Exchanges:
             2,
             3,
             5,
-            3 if long else 0.5,
-            3 if long else 0.5,
-            1.5 if long else 0,
+            3.5 if long else 0.5,
+            2 if long else 0.5,
+            0.7 if long else 0,
             1.5,
             0.8,
             1,

@@ -114,6 +114,10 @@ class Talk(Exchanges):
         """A system prompt or a request that sets the form of the answer: one word, JSON, another language, a first word."""
         r, q = self.rng, self.questions
         item = q.any()
+        if (
+            item.kind == "spell" and r.random() < 0.8
+        ):  # letters in every style are hard and of little use
+            item = q.capital()
         ask, thought = q.around(item.ask), self.thought(item)
         roll = r.random()
         if roll < 0.3:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+from common.settings import ConfigError
+from services.llama import hub
 from services.llama.backend import LlamaBackend
 from services.llama.config import LlamaSettings
+from services.llama.runtime import gguf
+from services.worker.backend import StartupError
 from services.worker.main import command
 
 
 def main() -> int:
     """Serves until told to stop; the exit code."""
-    return command("caravan-llama", LlamaSettings, LlamaBackend)
+    return command("caravan-llama", LlamaSettings, _make_backend)
+
+
+def _make_backend(settings: LlamaSettings) -> LlamaBackend:
+    """Raises ConfigError for a file that is wrong: starting again would not mend it."""
+    if not hub.is_hub_name(settings.model):
+        try:
+            gguf.read(Path(settings.model))
+        except StartupError as error:
+            raise ConfigError(str(error)) from None
+    return LlamaBackend(settings)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ _HUB_SECONDS = 10.0
 _log = structlog.get_logger()
 
 
+def is_hub_name(model: str) -> bool:
+    """Whether it is no path."""
+    return model.startswith("hf:")
+
+
 def locate(model: str, endpoint: str | None = None) -> Path:
     """The file of a model: a path as it is, a hub name after a download, or from the cache.
 
@@ -32,7 +37,7 @@ def locate(model: str, endpoint: str | None = None) -> Path:
     fetched again, and without a network the cache serves. `endpoint` is the hub's URL; None: the
     public one, or HF_ENDPOINT. Raises StartupError.
     """
-    if not model.startswith("hf:"):
+    if not is_hub_name(model):
         return Path(model)
     match = _NAME.fullmatch(model)
     if match is None:

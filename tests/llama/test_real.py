@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from llama_cpp import llama_cpp as raw
 
+from common.settings import EXIT_CONFIG
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.backend import LlamaBackend
 from services.llama.config import LlamaSettings
@@ -243,7 +244,8 @@ def test_the_command_says_what_is_wrong_and_fails():
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ
     )
-    assert done.returncode != 0
+    # A supervisor does not try again.
+    assert done.returncode == EXIT_CONFIG
     assert "none.gguf: no such file" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -109,18 +109,20 @@ async def test_an_engine_failure_is_not_repeated_and_not_explained() -> None:
 
 
 async def test_after_the_first_delta_nothing_is_repeated() -> None:
+    failing = Script(errors={1: Draining("bye")})
     async with (
-        scripted_worker(Script(errors={1: Draining("bye")})) as a,
-        running_edge(a.address) as edge,
+        scripted_worker(failing) as a,
+        scripted_worker(failing) as b,
+        running_edge(a.address, b.address) as edge,
     ):
-        async with scripted_worker() as b:
-            async with edge.stream() as stream:
-                events = await stream.rest()
-            assert events[-1]["error"]["code"] == "service_unavailable"
-            assert text_of(events[:-1]) == "Hello"
-            assert counts(a, b) == [1, 0]
+        async with edge.stream() as stream:
+            events = await stream.rest()
+        assert events[-1]["error"]["code"] == "service_unavailable"
+        assert text_of(events[:-1]) == "Hello"
+        assert sum(counts(a, b)) == 1
         status, body = await edge.post()
         assert (status, body["error"]["code"]) == (503, "service_unavailable")
+        assert sum(counts(a, b)) == 2
 
 
 def test_a_request_that_kills_workers_does_not_go_round_all_of_them() -> None:
@@ -156,6 +158,23 @@ async def test_the_watchdog_ends_a_silent_stream(hang_at: int, setting: str) -> 
         assert "[DONE]" not in events
         await worker.backend.until(lambda: worker.backend.running == 0)
         assert (await edge.post())[0] == 504
+
+
+async def test_the_watchdog_goes_by_the_limit_of_the_moment() -> None:
+    async with (
+        scripted_worker(Script(paced=True)) as worker,
+        running_edge(worker.address, stall_timeout=0.2, heartbeat_interval=0.1) as edge,
+        edge.stream() as stream,
+    ):
+        await stream.next()
+        # Longer without a first token than is allowed between tokens.
+        for _ in range(5):
+            assert await stream.answer.content.readuntil(b"\n\n") == b": ping\n\n"
+        worker.backend.step()
+        async with asyncio.timeout(PATIENCE):
+            events = await stream.rest()
+        assert text_of(events[:1]) == "Hello"
+        assert events[-1]["error"]["code"] == "timeout"
 
 
 async def test_the_deadline_is_the_workers_too() -> None:

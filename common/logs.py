@@ -26,7 +26,7 @@ def configure(service: str, level: Level = "info", fmt: Format = "auto") -> None
         _named(service),
     ]
     renderers: list[structlog.types.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [_console()]
         if text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
@@ -58,3 +58,10 @@ def _named(service: str) -> structlog.types.Processor:
         return event
 
     return add
+
+
+def _console() -> structlog.types.Processor:
+    # The default prints the values of local variables: prompts and tokens among them.
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )

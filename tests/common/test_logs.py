@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
@@ -17,6 +19,7 @@ structlog.get_logger().debug("quiet")
 structlog.get_logger().info("loud", answer=42)
 logging.getLogger("grpc").warning("from %s", "elsewhere")
 logging.getLogger("grpc").info("chatter")
+secret = "what the user said"
 try:
     1 / 0
 except ZeroDivisionError:
@@ -53,6 +56,11 @@ def test_text_is_for_people():
     assert "quiet" in said
     assert "answer=42" in said
     assert "ZeroDivisionError" in said
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_local_variable_is_printed(form: str):
+    assert "what the user said" not in logged("debug", form)
 
 
 def test_the_level_is_kept():

@@ -32,7 +32,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
 
 # What the log says of a request whose client left; no client sees it.
 CLIENT_GONE = 499
-# Asked every few seconds by machines: logged only when they fail.
+# Asked every few seconds by machines, 503 included: logged only when they break.
 _QUIET = frozenset({"/health", "/health/ready", "/metrics"})
 
 
@@ -107,7 +107,7 @@ async def _answer(request: web.Request, handler: Handler, ctx: Context) -> web.S
 
 
 def _log(request: web.Request, ctx: Context, status: int) -> None:
-    if ctx.route in _QUIET and status < 400:
+    if ctx.route in _QUIET and status != 500:
         return
     ttft = ctx.ttft_ms()
     fields = {

@@ -41,6 +41,19 @@ async def test_worker_killed_mid_stream_ends_in_an_error_event() -> None:
             assert (await edge.post())[0] == 503
 
 
+async def test_a_frozen_worker_is_noticed_within_seconds() -> None:
+    with worker_process(["--tokens", "1000000", "--interval", "0.005"]) as worker:
+        async with running_edge(worker.address) as edge, edge.stream() as stream:
+            await stream.next()
+            await stream.next()
+            worker.signal(signal.SIGSTOP)
+            async with asyncio.timeout(15):
+                events = await stream.rest()
+            assert events[-1]["error"]["code"] == "service_unavailable"
+            worker.signal(signal.SIGCONT)
+            await edge.server.pool.until(lambda: edge.server.pool.ready, 15)
+
+
 async def test_worker_killed_before_its_first_token_is_not_noticed() -> None:
     with worker_process(["--hang-at", "0"]) as first:
         async with scripted_worker() as second:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -21,11 +22,15 @@ MODEL_NAME = "caravan-demo"
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A free loopback port below those that the kernel hands out to connections of its own.
+
+    From the kernel's range another process of this test run could get it in the meantime.
+    """
+    while True:
+        port = random.randrange(10_240, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
@@ -117,9 +122,7 @@ class Stack:
         """The edge in front of the given workers; returns at once."""
         self.port = free_port()
         workers = [arg for port in worker_ports for arg in ("--worker", f"127.0.0.1:{port}")]
-        self.edge = self.spawn(
-            "edge", "-m", "edge", "--port", str(self.port), *workers, *flags
-        )
+        self.edge = self.spawn("edge", "-m", "edge", "--port", str(self.port), *workers, *flags)
         return self.edge
 
     def wait_ready(self) -> None:

@@ -31,10 +31,15 @@ def events(response: httpx.Response) -> Iterator[str]:
             yield line.removeprefix("data: ")
 
 
-def running_sequences(stack: Stack) -> int:
+def in_flight(stack: Stack) -> int:
     """In-flight requests by the edge's own account."""
     workers = json.loads(get(f"{stack.url}/health/ready")[1])["workers"]
     return sum(int(worker["in_flight"]) for worker in workers)
+
+
+def worker_states(stack: Stack) -> list[str]:
+    workers = json.loads(get(f"{stack.url}/health/ready")[1])["workers"]
+    return [str(worker["state"]) for worker in workers]
 
 
 def test_killed_worker_ends_the_stream_with_an_error(tmp_path: Path) -> None:
@@ -62,10 +67,7 @@ def test_killed_worker_ends_the_stream_with_an_error(tmp_path: Path) -> None:
 
 def test_second_worker_takes_over(tmp_path: Path) -> None:
     with running_stack(tmp_path, 2) as stack:
-        wait_until(
-            lambda: len(json.loads(get(f"{stack.url}/health/ready")[1])["workers"]) == 2,
-            "two workers",
-        )
+        wait_until(lambda: worker_states(stack) == ["ready", "ready"], "two workers are ready")
         stack.processes[0].popen.kill()
         client = openai.OpenAI(base_url=stack.base_url, api_key="none", max_retries=0, timeout=30)
         for _ in range(6):
@@ -83,8 +85,8 @@ def test_client_gone_frees_the_worker(stack: Stack) -> None:
     ) as answer:
         for _, _ in zip(range(3), events(answer), strict=False):
             pass
-        assert running_sequences(stack) == 1
-    wait_until(lambda: running_sequences(stack) == 0, "nothing in flight", 10)
+        assert in_flight(stack) == 1
+    wait_until(lambda: in_flight(stack) == 0, "nothing in flight", 10)
 
 
 def test_worker_drains_on_sigterm(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ class LlamaBackend(Backend):
         self._live += 1
         stream = engine.submit(job)
         try:
-            await stream.admitted()
+            # Said while it waits, too: nothing can be the caller's mistake from here on.
             yield requests.started(self._model.identity, job)
             while True:
                 gained = await stream.next()

@@ -21,7 +21,7 @@ from services.llama.interface import Chunk, DecodeError, Logits, NoRoomError, Ru
 from services.llama.load import Load, Meter, Metrics
 from services.llama.scheduler import Limits, Plan
 from services.llama.sequence import Job, Sequence
-from services.llama.stream import Admitted, Event, Stream
+from services.llama.stream import Event, Stream
 from services.worker.errors import DeadlineExceeded, EngineFailed
 
 # Tokens that a reader may be behind before its sequence is paused.
@@ -202,7 +202,7 @@ class Engine:
             self._preempt(self._running[number])
         for number in plan.admit:
             self._admit(self._waiting[number])
-        # A decode can take a second: those admitted, or failed, hear of it before.
+        # A decode can take a second: those that failed hear of it before.
         self._emit()
         return plan
 
@@ -280,7 +280,6 @@ class Engine:
         sequence.slot = self._free_slots.pop()
         if not sequence.timings.admitted:
             sequence.timings.admitted = self._clock()
-            self._outbox.append((sequence.stream, Admitted()))
 
     def _preempt(self, sequence: Sequence) -> None:
         """Gives its cells to others; it keeps its tokens and computes the cells again later."""

@@ -62,12 +62,7 @@ class Delta:
         self.ended = later.ended
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The sequence holds a slot."""
-
-
-Event = Admitted | Delta | BaseException
+Event = Delta | BaseException
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +78,6 @@ class Stream:
     taken: int = 0
     # Set by the engine: it waits for `taken` to grow and wants to be woken up.
     paused: bool = False
-    _admitted: bool = False
     _delta: Delta | None = None
     _error: BaseException | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -91,8 +85,6 @@ class Stream:
     def put(self, event: Event) -> None:
         """On the loop: takes what the engine sends."""
         match event:
-            case Admitted():
-                self._admitted = True
             case Delta():
                 if self._delta is None:
                     self._delta = event
@@ -101,11 +93,6 @@ class Stream:
             case error:
                 self._error = error
         self._news.set()
-
-    async def admitted(self) -> None:
-        """Waits until the sequence holds a slot. Raises what it failed with."""
-        while not self._admitted:
-            await self._wait()
 
     async def next(self) -> Delta:
         """All that came since the last call. Raises what the sequence failed with, after that."""

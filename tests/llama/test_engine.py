@@ -133,13 +133,13 @@ async def test_cancel_of_one_that_waits(start):
     runtime.permits = threading.Semaphore(1)
     engine = start(runtime)
     first = engine.submit(job(tokens=5))
-    await first.admitted()
+    await until(lambda: engine.load.running)
     second = engine.submit(job())
     third = engine.submit(job("third", tokens=2))
     engine.cancel(second)
     runtime.permits.release(100)
     await asyncio.gather(read(first), read(third))
-    assert not second._admitted
+    assert second._delta is None
 
 
 async def test_a_reader_that_does_not_read_pauses_its_sequence_only(start):
@@ -183,10 +183,10 @@ async def test_deadline_says_in_which_phase_it_passed(start, phase):
     stream = engine.submit(job("0123456789", tokens=50, deadline=2.0))
     if phase == "queued":
         # The first holds the only slot, in a batch that does not end; the second waits behind it.
-        await stream.admitted()
+        await until(lambda: engine.load.running)
         late, stream = stream, engine.submit(job(deadline=2.0))
     elif phase == "prefill":
-        await stream.admitted()
+        await until(lambda: engine.load.running)
     else:
         runtime.permits.release(3)
         await stream.next()

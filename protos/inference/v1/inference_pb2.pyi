@@ -1298,7 +1298,9 @@ class GenerateResponse(_message.Message):
     FINISHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___Started:
-        """First, once: the request was admitted. Nothing can be INVALID_ARGUMENT after this."""
+        """First, once: the request was accepted and has its place, in the queue or beyond. Nothing
+        can be INVALID_ARGUMENT or RESOURCE_EXHAUSTED after this.
+        """
 
     @_builtins.property
     def delta(self) -> Global___Delta:
@@ -1327,7 +1329,7 @@ Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
 
 @_typing.final
 class Started(_message.Message):
-    """The request holds a place: what is wrong with it would have been said before."""
+    """The request was accepted: what is wrong with it would have been said before."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -205,7 +205,7 @@ def tool_cases(seed: int, count: int) -> Iterator[Case]:
     def case(category: str, task: Task) -> Case:
         return Case(
             category,
-            Chat(tools=seen.beside(task.tool)).user(task.ask),
+            Chat(tools=seen.beside(task)).user(task.ask),
             calls((task.name, task.arguments)),
         )
 
@@ -218,7 +218,7 @@ def tool_cases(seed: int, count: int) -> Iterator[Case]:
         task = seen.everyday()
         result, report = box.outcome()
         chat = (
-            Chat(tools=seen.beside(task.tool))
+            Chat(tools=seen.beside(task))
             .user(task.ask)
             .call([(task.name, task.arguments)])
             .result(result)
@@ -236,7 +236,7 @@ def tool_cases(seed: int, count: int) -> Iterator[Case]:
         question, answer, _ = talk.echo() if rng.random() < 0.5 else talk.greeting()
         yield Case(
             "no call when none is needed",
-            Chat(tools=seen.beside(seen.everyday().tool)).user(question),
+            Chat(tools=seen.beside(seen.everyday())).user(question),
             same(answer),
         )
 

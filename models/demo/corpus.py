@@ -24,12 +24,7 @@ from .words import Values
 Pieces = list[tuple[str, bool]]
 ROWS = (256, 1024, 2048)
 SHARD_CHATS = 24_000
-PLAIN_ONLY = {
-    name
-    for d in DOMAINS
-    for name in d.names
-    if {"add", "multiply", "calculator", "get_capital"} & set(d.names)
-}
+PLAIN_ONLY = {d for d in DOMAINS if {"add", "multiply", "calculator", "get_capital"} & set(d.names)}
 
 
 class Corpus:
@@ -45,13 +40,12 @@ class Corpus:
         """A conversation with declared tools: mostly a call, sometimes two, sometimes none is needed."""
         r, box = self.rng, self.box
         task = box.task()
-        chat = Chat(tools=box.beside(task.tool))
+        chat = Chat(tools=box.beside(task))
         if r.random() < 0.3:
             chat.system(r.choice(forms("system")))
-        names = {t["function"]["name"] for t in chat.tools}
         if r.random() < 0.15:
             makers = [self.talk.greeting, self.talk.echo]
-            if not names & PLAIN_ONLY:
+            if task.domain not in PLAIN_ONLY:
                 makers += [self.talk.item, self.talk.item]
             question, answer, thought = r.choice(makers)()
             chat.user(question).answer(answer, thought)

@@ -85,6 +85,8 @@ class Exchanges:
             "Count {0} to {1}.",
             "Count slowly from {0} to {1}.",
             "List the numbers from {0} to {1}.",
+            "Tell me the numbers from {0} to {1}.",
+            "I want you to count from {0} to {1}.",
         ]
         if start == 1:
             ways += ["Count to {1}.", "Count to {1}", "Please count to {1}."]

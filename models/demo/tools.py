@@ -71,6 +71,7 @@ class Task:
     tool: dict[str, Any]
     ask: str
     arguments: dict[str, Any]
+    domain: Domain | None = None
 
     @property
     def name(self) -> str:
@@ -114,7 +115,9 @@ class Toolbox:
     ) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
         """A tool of this domain and its parameters as chosen: (name, type, kind of value)."""
         r = self.rng
-        used = [(r.choice(names), kind, value) for names, kind, value in dom.parameters]
+        used = [(self.alias(r.choice(names)), kind, value) for names, kind, value in dom.parameters]
+        if len({name for name, _, _ in used}) < len(used):
+            return self.declare(dom, skip_optional)
         if dom.parameters[-1][1] == "enum" and r.random() < skip_optional:
             used = used[:-1]
         properties: dict[str, Any] = {}
@@ -124,8 +127,18 @@ class Toolbox:
             )
         required = [name for name, kind, _ in used if kind != "enum"]
         return self.wrap(
-            r.choice(dom.names), r.choice(dom.descriptions), properties, required
+            self.alias(r.choice(dom.names)), r.choice(dom.descriptions), properties, required
         ), used
+
+    def alias(self, name: str) -> str:
+        """The name, or in training sometimes another: names are to be read, not known by heart."""
+        r = self.rng
+        if self.values.held or r.random() < 0.7:
+            return name
+        other = r.choice((self.values.made_up(), r.choice(FIELDS), r.choice(OBJECTS)))
+        first, *rest = name.split("_")
+        camel = first + "".join(part.capitalize() for part in rest)
+        return r.choice((f"{name}_{other}", f"{other}_{name}", other, self.values.made_up(), camel))
 
     def wrap(
         self, name: str, description: str, properties: dict[str, Any], required: list[str]
@@ -150,7 +163,7 @@ class Toolbox:
             for i, ((name, kind, _), text) in enumerate(zip(used, shown, strict=True))
             if f"{{{i}}}" in ask
         }
-        return Task(tool, ask.format(*shown), arguments)
+        return Task(tool, ask.format(*shown), arguments, dom)
 
     def invented(self) -> Task:
         """A task for a tool that exists nowhere: verb and object, or a made-up name."""
@@ -240,11 +253,10 @@ class Toolbox:
             )
         return self.everyday() if self.rng.random() < 0.5 else self.invented()
 
-    def beside(self, tool: dict[str, Any]) -> list[dict[str, Any]]:
-        """The tool among zero to three others, in random order."""
+    def beside(self, task: Task) -> list[dict[str, Any]]:
+        """The task's tool among zero to three others, in random order."""
         r = self.rng
-        tools, names = [tool], {tool["function"]["name"]}
-        used = {d for d in DOMAINS if names & set(d.names)}
+        tools, names, used = [task.tool], {task.name}, {task.domain}
         for _ in range(r.choice((0, 0, 0, 1, 1, 2, 3))):
             if r.random() < 0.6:
                 dom = r.choice(DOMAINS)

@@ -35,7 +35,9 @@ def _split(value: Any) -> Any:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     if isinstance(value, Sequence):
-        return [part for item in value for part in (_split(item) if isinstance(item, str) else [item])]
+        return [
+            part for item in value for part in (_split(item) if isinstance(item, str) else [item])
+        ]
     return value
 
 

@@ -21,13 +21,14 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -230,6 +231,7 @@ def _run(what: str, command: Sequence[str], env: Mapping[str, str], log: TextIO)
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        start_new_session=True,  # so that its compilers can be stopped with it
     )
     done = ["starting"]
 
@@ -251,7 +253,8 @@ def _run(what: str, command: Sequence[str], env: Mapping[str, str], log: TextIO)
             except subprocess.TimeoutExpired:
                 say(f"{what}: {done[0]}, {_clock(time.monotonic() - started)}")
     except BaseException:
-        child.terminate()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
         child.wait()
         raise
     reader.join()
@@ -283,6 +286,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.gpu not in GPU_FLAGS:  # argparse does not check a default
         parser.error(f"GPU={args.gpu}: not one of {', '.join(name for name in GPU_FLAGS if name)}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         wheel = wheel_for(args.gpu, os.environ)
         if args.out:

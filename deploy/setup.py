@@ -77,9 +77,10 @@ def main(venv: Path, stamp: Path) -> None:
     )
     if built.returncode != 0:
         sys.exit(built.returncode)
-    # One version can have been built with other flags before: pip would see nothing to do.
     wheel = built.stdout.strip()
-    install(python, "installing llama.cpp", "--no-index", "--force-reinstall", wheel)
+    if wheel not in [old.read_text().strip() for old in venv.glob(".ready-*")]:
+        # One version can have been built with other flags before: pip would see nothing to do.
+        install(python, "installing llama.cpp", "--no-index", "--force-reinstall", wheel)
     install(python, "installing caravan", "--no-index", "--no-build-isolation", "--editable", ".")
     for old in venv.glob(".ready-*"):
         old.unlink()
@@ -88,4 +89,8 @@ def main(venv: Path, stamp: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
+    except KeyboardInterrupt:
+        say("stopped; run it again to go on")
+        sys.exit(130)

@@ -70,7 +70,7 @@ def calls(*wanted: tuple[str, Any]) -> Check:
 class Plain:
     """Cases without tools. Each method draws one: the conversation and the check of its answer."""
 
-    KINDS = ("capital", "opposite", "colour", "sums")
+    KINDS = ("capital", "opposite", "colour")
 
     def __init__(self, seed: int) -> None:
         self.talk = Talk(Random(f"evaluation talk {seed}"), held=True)

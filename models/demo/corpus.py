@@ -18,7 +18,7 @@ from .chat import Chat, render
 from .phrases import forms
 from .talk import Talk
 from .tokenizer import Tokenizer
-from .tools import DOMAINS, WEATHER, Toolbox
+from .tools import DOMAINS, VAGUE, WEATHER, Task, Toolbox
 from .words import Values
 
 Pieces = list[tuple[str, bool]]
@@ -58,7 +58,7 @@ class Corpus:
         if r.random() < 0.1:
             ask, calls = self.two(chat)
         chat.user(ask).call(calls, f"I should call {calls[0][0]}.")
-        if r.random() < 0.5:
+        if r.random() < 0.35:
             reports = []
             for _ in calls:
                 text, report = box.outcome()
@@ -70,6 +70,25 @@ class Corpus:
             elif r.random() < 0.2:
                 question, answer, thought = self.talk.greeting()
                 chat.user(question).answer(answer, thought)
+        return chat
+
+    def many_calls(self) -> Chat:
+        """Several tools and a question for each of some of them, one after the other."""
+        r, box = self.rng, self.box
+        tasks: list[Task] = []
+        for _ in range(r.randint(2, 4)):
+            task = box.task()
+            vague = task.domain in VAGUE and any(t.domain in VAGUE for t in tasks)
+            known = task.domain and any(t.domain == task.domain for t in tasks)
+            if not vague and not known and task.name not in {t.name for t in tasks}:
+                tasks.append(task)
+        chat = Chat(tools=[task.tool for task in tasks])
+        r.shuffle(tasks)
+        for i, task in enumerate(tasks):
+            ask = self.talk.questions.around(task.ask) if r.random() < 0.3 else task.ask
+            chat.user(ask).call([(task.name, task.arguments)], f"I should call {task.name}.")
+            if i < len(tasks) - 1:
+                chat.result("ok").answer("The result is ok.", "I have the result.")
         return chat
 
     def again(self, chat: Chat, name: str, arguments: dict[str, object]) -> None:
@@ -169,15 +188,15 @@ class Corpus:
         """Many small exercises of one kind in a row: sums, spelling or counting."""
         r, talk = self.rng, self.talk
         roll = r.random()
-        if roll < 0.65:
+        if roll < 0.35:
             pieces: Pieces = []
             for _ in range(r.randint(10, 18)):
                 left, result = talk.questions.sums().full.split(" =")
                 pieces += [(f"{left} =", False), (f"{result}\n", True)]
             return pieces
         chat = Chat()
-        for _ in range(r.randint(4, 8)):
-            if roll < 0.93:
+        for _ in range(r.randint(6, 10)):
+            if roll < 0.9:
                 item = talk.questions.spell()
                 chat.user(item.ask).answer(item.full)
             else:
@@ -202,7 +221,10 @@ class Corpus:
             return render(self.talk.long(r.choice((6, 10, 14, 24))))
         if roll < 0.081:
             return self.drill()
-        chat = self.tool_chat() if roll < 0.33 else self.talk.any()
+        if roll < 0.24:
+            chat = self.many_calls()
+        else:
+            chat = self.tool_chat() if roll < 0.42 else self.talk.any()
         chat.think = r.random() < 0.1
         return render(chat)
 

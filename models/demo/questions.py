@@ -249,7 +249,7 @@ class Questions:
         while True:
             word = (
                 self.values.made_up()
-                if self.held or r.random() < 0.65
+                if self.held or r.random() < 0.55
                 else r.choice(r.choice((NOUNS, ADJECTIVES)))
             )
             if len(word) <= 10:
@@ -290,7 +290,7 @@ class Questions:
                 + text
                 + r.choice(("", "", "", " Thank you."))
             )
-        if roll < 0.58:
+        if roll < 0.55:
             return text
         if roll < 0.60:
             return text.lower()

@@ -97,8 +97,6 @@ class Settings(BaseSettings):
             if error.code in (0, None):
                 raise
             raise ConfigError(f"wrong arguments; see {prog} --help") from None
-        except Exception as error:  # pydantic-settings wraps argparse errors in its own type
-            raise ConfigError(" ".join(str(error).split())) from None
         finally:
             _ARGV.pop(cls, None)
 

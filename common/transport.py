@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -54,6 +55,8 @@ def channel_options() -> Options:
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.enable_retries", 0),
         ("grpc.lb_policy_name", "pick_first"),
+        # A proxy of the environment is for the outside: through it no worker is ever reached.
+        ("grpc.enable_http_proxy", 0),
     ]
 
 
@@ -113,9 +116,9 @@ def read_failure(
             info = error_details_pb2.ErrorInfo.FromString(detail.value)
             if info.domain == ERROR_DOMAIN:
                 metadata = dict(info.metadata)
-                name = f"ERROR_REASON_{info.reason}"
-                if name in pb.ErrorReason.keys():
-                    reason = pb.ErrorReason.Value(name)
+                value = pb.ErrorReason.DESCRIPTOR.values_by_name.get(f"ERROR_REASON_{info.reason}")
+                # A later version's reason stays UNSPECIFIED.
+                reason = pb.ErrorReason.ValueType(value.number) if value else reason
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             retry = error_details_pb2.RetryInfo.FromString(detail.value)
             retry_after = retry.retry_delay.ToTimedelta().total_seconds()
@@ -139,6 +142,6 @@ def _details(trailers: Sequence[tuple[str, str | bytes]] | None) -> Sequence[any
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             try:
                 return list(status_pb2.Status.FromString(value).details)
-            except Exception:
+            except DecodeError:
                 return ()
     return ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -26,6 +27,10 @@ from services.worker.errors import DeadlineExceeded, EngineFailed
 
 # Tokens that a reader may be behind before its sequence is paused.
 MAX_BEHIND = 64
+# Seconds after which a paused sequence gives its place up to others that wait.
+STALLED_SECONDS = 3.0
+# Longest sleep, in seconds: a wait for years is more than the inbox takes.
+_LONGEST_SLEEP = 3600.0
 # Steps in a row that may fail before the runtime is given up.
 MAX_FAILURES = 3
 
@@ -175,7 +180,7 @@ class Engine:
             if sequence.job.deadline is not None and now >= sequence.job.deadline:
                 self._fail([sequence], DeadlineExceeded(sequence.phase))
             else:
-                _pause_or_resume(sequence)
+                _pause_or_resume(sequence, now)
 
     def _take_inbox(self) -> None:
         while not self._inbox.empty():
@@ -193,8 +198,9 @@ class Engine:
                 pass
 
     def _schedule(self) -> Plan:
+        now = self._clock()
         plan = scheduler.plan_step(
-            [s.candidate() for s in self._running.values()],
+            [s.candidate(stalled=now >= _stalls_at(s)) for s in self._running.values()],
             [s.candidate() for s in self._waiting.values()],
             self._limits,
         )
@@ -250,13 +256,12 @@ class Engine:
             self._loop.call_soon_threadsafe(self._deliver, outbox)
 
     def _sleep(self) -> None:
-        """Until there is news, or a deadline passes."""
-        deadlines = [
-            s.job.deadline
-            for s in [*self._running.values(), *self._waiting.values()]
-            if s.job.deadline is not None
-        ]
-        timeout = max(0.0, min(deadlines) - self._clock()) if deadlines else None
+        """Until there is news, a deadline passes, or one that is paused counts as stalled."""
+        now = self._clock()
+        moments = [s.job.deadline for s in [*self._running.values(), *self._waiting.values()]]
+        moments += [at for s in self._running.values() if (at := _stalls_at(s)) > now]
+        next_moment = min((at for at in moments if at is not None), default=math.inf)
+        timeout = min(_LONGEST_SLEEP, max(0.0, next_moment - now))
         with contextlib.suppress(queue.Empty):
             self._handle(self._inbox.get(timeout=timeout))
 
@@ -341,12 +346,18 @@ def _chunk(sequence: Sequence, count: int) -> Chunk:
     )
 
 
-def _pause_or_resume(sequence: Sequence) -> None:
+def _pause_or_resume(sequence: Sequence, now: float) -> None:
     stream = sequence.stream
-    if sequence.behind() < MAX_BEHIND:
-        stream.paused = False
-        return
     # In this order: a reader that takes after the flag is set wakes the engine, and one that
     # took before is seen here.
-    stream.paused = True
     stream.paused = sequence.behind() >= MAX_BEHIND
+    stream.paused = stream.paused and sequence.behind() >= MAX_BEHIND
+    if not stream.paused:
+        sequence.paused_since = None
+    elif sequence.paused_since is None:
+        sequence.paused_since = now
+
+
+def _stalls_at(sequence: Sequence) -> float:
+    since = sequence.paused_since
+    return math.inf if since is None else since + STALLED_SECONDS

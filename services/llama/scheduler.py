@@ -9,7 +9,9 @@ was preempted and computes its cells again. Rules, in this order:
 2. What the batch has left goes to prefill, oldest first, in chunks; while others decode only
    `busy_prefill` tokens, because the whole batch waits for its longest part.
 3. Waiting sequences are admitted in order of arrival when their tokens, and some room to
-   generate, fit beside everything that those admitted before still need.
+   generate, fit beside everything that those admitted before still need. One whose reader does
+   not read waits until it does, and those that arrived after it go first.
+4. One that has been paused for so long that it is stalled gives its place up to one that waits.
 
 Ids are arrival order: lower is older. Invariants that callers keep: `length` <= cells, and the
 number of slots <= batch.
@@ -48,8 +50,10 @@ class Candidate:
     cached: int
     # The length at which it ends at the latest.
     limit: int
-    # Its reader is too far behind: it keeps its cells and does nothing.
+    # Its reader is too far behind: it does nothing, and keeps its cells if nobody needs them.
     paused: bool = False
+    # It has been paused for long. Only those that are paused can be.
+    stalled: bool = False
 
     @property
     def pending(self) -> int:
@@ -78,9 +82,11 @@ def plan_step(running: Sequence[Candidate], waiting: Sequence[Candidate], limits
     """The next step. Work never takes more cells or batch than there are."""
     active = sorted(running, key=_by_age)
     victims = _make_room(active, limits)
-    preempted = {victim.id for victim in victims}
-    active = [c for c in active if c.id not in preempted]
-    admitted = [] if victims else _admissible(active, waiting, limits)
+    admitted: list[Candidate] = []
+    if not victims:
+        ready = sorted((c for c in waiting if not c.paused), key=_by_age)
+        victims, admitted = _let_in(active, ready, limits)
+    active = _without(active, victims)
     return Plan(
         preempt=tuple(victim.id for victim in victims),
         admit=tuple(c.id for c in admitted),
@@ -119,12 +125,33 @@ def _make_room(active: Sequence[Candidate], limits: Limits) -> list[Candidate]:
         victims.append(victim)
 
 
+def _without(active: Sequence[Candidate], gone: Sequence[Candidate]) -> list[Candidate]:
+    ids = {c.id for c in gone}
+    return [c for c in active if c.id not in ids]
+
+
+def _let_in(
+    active: Sequence[Candidate], ready: Sequence[Candidate], limits: Limits
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Who is admitted, and the stalled ones, as few as let one more in, that make place."""
+    admitted = _admissible(active, ready, limits)
+    if len(admitted) == len(ready):
+        return [], admitted
+    stalled = [c for c in reversed(active) if c.stalled]
+    for count in range(1, len(stalled) + 1):
+        gone = stalled[:count]
+        more = _admissible(_without(active, gone), ready, limits)
+        if len(more) > len(admitted):
+            return gone, more
+    return [], admitted
+
+
 def _admissible(
-    active: Sequence[Candidate], waiting: Sequence[Candidate], limits: Limits
+    active: Sequence[Candidate], ready: Sequence[Candidate], limits: Limits
 ) -> list[Candidate]:
     admitted: list[Candidate] = []
     committed = sum(_claim(c, limits) for c in active)
-    for candidate in sorted(waiting, key=_by_age):
+    for candidate in ready:
         if len(active) + len(admitted) >= limits.slots:
             break
         committed += _claim(candidate, limits)

@@ -72,6 +72,8 @@ class Sequence:
         self.slot: int | None = None
         # How many of its tokens have cells.
         self.cached = 0
+        # Since when its reader has been too far behind, on time.monotonic(). None: it is not.
+        self.paused_since: float | None = None
         self.limit = _limit(job, context)
         self._vocabulary = vocabulary
         self._text = TextStream(job.stop.strings, include_matched=job.stop.include_matched)
@@ -106,10 +108,15 @@ class Sequence:
             return "decode"
         return "prefill" if self.timings.admitted else "queued"
 
-    def candidate(self) -> Candidate:
+    def candidate(self, *, stalled: bool = False) -> Candidate:
         """What the scheduler needs to know."""
         return Candidate(
-            self.id, len(self.tokens), self.cached, self.limit, paused=self.stream.paused
+            self.id,
+            len(self.tokens),
+            self.cached,
+            self.limit,
+            paused=self.paused_since is not None,
+            stalled=stalled,
         )
 
     def behind(self) -> int:

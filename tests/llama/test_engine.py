@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from services.llama.engine import MAX_BEHIND, MAX_FAILURES, Engine, EngineLimits
+from services.llama.engine import (
+    MAX_BEHIND,
+    MAX_FAILURES,
+    STALLED_SECONDS,
+    Engine,
+    EngineLimits,
+)
 from services.llama.sampling import SamplingParams, uniform
 from services.llama.sequence import Job, OutputParams, StopParams
 from services.llama.stream import Ended, Finish, Stream
@@ -162,6 +168,48 @@ async def test_an_idle_engine_wakes_up_when_a_reader_catches_up(start):
     await until(lambda: slow.paused)
     assert len(runtime.batches) <= MAX_BEHIND + 1
     await read(slow)
+
+
+async def test_a_stalled_reader_gives_its_slot_up_and_loses_nothing(start, monkeypatch):
+    monkeypatch.setattr("services.llama.engine.STALLED_SECONDS", 0.05)
+    runtime = FakeRuntime(slots=1)
+    engine = start(runtime)
+    slow = engine.submit(job("slow", tokens=300))
+    await until(lambda: slow.paused)
+    # The engine sleeps with one that waits: it must wake up by itself.
+    text, _, _ = await read(engine.submit(job("quick", tokens=30, seed=4)))
+    assert text == (await alone(start, job("quick", tokens=30, seed=4)))[0]
+    assert engine._meter._metrics.preemptions._value.get() == 1
+    text, _, _ = await read(slow)
+    assert text == (await alone(start, job("slow", tokens=300)))[0]
+
+
+async def test_a_paused_sequence_keeps_its_slot_for_a_while(start):
+    runtime = FakeRuntime(slots=1)
+    engine = start(runtime)
+    now = [1.0]
+    engine._clock = lambda: now[0]
+    slow = engine.submit(job("slow", tokens=300))
+    await until(lambda: slow.paused)
+    late = engine.submit(job("late", tokens=3))
+    await until(lambda: engine.load.waiting)
+    now[0] += STALLED_SECONDS - 0.1
+    later = engine.submit(job("later", tokens=3))
+    await until(lambda: engine.load.waiting == 2)
+    assert late._delta is None
+    now[0] += 0.2
+    engine._wake()
+    await asyncio.gather(read(late), read(later))
+
+
+async def test_a_deadline_in_a_thousand_years_is_no_fault(start, monkeypatch):
+    monkeypatch.setattr("services.llama.engine.STALLED_SECONDS", 0.0)
+    engine = start(FakeRuntime())
+    stream = engine.submit(job(tokens=300, deadline=time.monotonic() + 3e10))
+    await until(lambda: stream.paused)
+    await asyncio.sleep(0.05)
+    _, ended, _ = await read(stream)
+    assert ended.reason is Finish.LENGTH
 
 
 async def test_a_slow_reader_gets_what_came_meanwhile_in_one_piece(start):

@@ -16,9 +16,15 @@ LIMITS = Limits(cells=100, slots=4, batch=32, busy_prefill=8, headroom=4)
 
 
 def seq(
-    number: int, length: int, cached: int, *, limit: int = 100, paused: bool = False
+    number: int,
+    length: int,
+    cached: int,
+    *,
+    limit: int = 100,
+    paused: bool = False,
+    stalled: bool = False,
 ) -> Candidate:
-    return Candidate(number, length, cached, limit, paused)
+    return Candidate(number, length, cached, limit, paused or stalled, stalled)
 
 
 def test_nothing_to_do():
@@ -85,6 +91,33 @@ def test_a_paused_sequence_does_nothing_and_keeps_its_cells():
     assert plan == Plan(work=(Work(1, 1),))
 
 
+def test_one_that_waits_and_is_paused_lets_the_others_pass():
+    waiting = [seq(0, 90, 0, paused=True), seq(1, 50, 0)]
+    assert plan_step([], waiting, LIMITS).admit == (1,)
+    assert plan_step([], waiting[:1], LIMITS) == Plan()
+
+
+def test_a_stalled_sequence_gives_its_slot_to_one_that_waits():
+    running = [seq(i, 11, 10, stalled=i < 2) for i in range(4)]
+    plan = plan_step(running, [seq(4, 3, 0)], LIMITS)
+    assert plan == Plan(preempt=(1,), admit=(4,), work=(Work(2, 1), Work(3, 1), Work(4, 3)))
+
+
+def test_as_many_stalled_sequences_give_way_as_one_that_waits_needs():
+    running = [seq(i, 31, 30, limit=31, stalled=True) for i in range(3)]
+    assert plan_step(running, [seq(3, 50, 0, limit=50)], LIMITS).preempt == (2, 1)
+
+
+def test_a_stalled_sequence_stays_where_its_going_would_not_help():
+    running = [seq(0, 90, 89, limit=90), seq(1, 6, 5, limit=6, stalled=True)]
+    assert plan_step(running, [seq(2, 50, 0)], LIMITS) == Plan(work=(Work(0, 1),))
+
+
+def test_a_stalled_sequence_stays_while_there_is_place():
+    plan = plan_step([seq(0, 6, 5, stalled=True)], [seq(1, 5, 0)], LIMITS)
+    assert plan == Plan(admit=(1,), work=(Work(1, 5),))
+
+
 def test_nobody_is_a_victim_alone():
     assert choose_victim([seq(0, 5, 4)]) is None
 
@@ -106,10 +139,13 @@ def situations(draw):
         cached = draw(st.integers(0, min(length - 1, free)))
         free -= cached
         limit = draw(st.integers(length, cells))
-        running.append(Candidate(number, length, cached, limit, draw(st.booleans())))
+        paused = draw(st.booleans())
+        stalled = paused and draw(st.booleans())
+        running.append(Candidate(number, length, cached, limit, paused, stalled))
     for number in range(100, 100 + draw(st.integers(0, 4))):
         length = draw(st.integers(1, cells))
-        waiting.append(Candidate(number, length, 0, draw(st.integers(length, cells))))
+        limit = draw(st.integers(length, cells))
+        waiting.append(Candidate(number, length, 0, limit, draw(st.booleans())))
     return running, waiting, limits
 
 
@@ -138,7 +174,10 @@ def test_every_plan_fits_and_makes_progress(situation):
     if runnable:
         oldest = min(runnable, key=lambda c: c.id)
         assert oldest.id not in plan.preempt
-    if any(not c.paused for c in kept) or (waiting and not running):
+    ready = [c for c in waiting if not c.paused]
+    assert set(plan.admit) <= {c.id for c in ready}
+    # Those that stalled can keep nobody out.
+    if any(not c.paused for c in kept) or (ready and all(c.stalled for c in running)):
         assert plan.work
     if decodes:
         prefill = sum(n for number, n in counts.items() if by_id[number].pending > 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import TypeVar
 
 from prometheus_client.registry import Collector
@@ -17,6 +18,7 @@ from services.llama.load import Metrics
 from services.llama.prompt import Prompts, detokenize
 from services.llama.runtime import gguf
 from services.llama.runtime.llama import LlamaRuntime, RuntimeOptions
+from services.llama.sequence import Job
 from services.llama.template import TemplateError, plain
 from services.worker.backend import Backend, Call, StartupError
 from services.worker.errors import ContextLengthExceeded, InvalidField, QueueFull, TemplateFailed
@@ -37,7 +39,7 @@ class LlamaBackend(Backend):
         # Templates and tokenizers take milliseconds and more: never on the event loop.
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="prompt")
         self._lost: asyncio.Future[str] | None = None
-        # Calls between their submission and their end: bounds the queue.
+        # Generate calls from their arrival to their end: bounds the queue, prompts being made included.
         self._live = 0
         self._runtime: LlamaRuntime
         self._engine: Engine | None = None
@@ -135,16 +137,26 @@ class LlamaBackend(Backend):
         self, request: pb.GenerateRequest, call: Call
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         """Yields started, deltas, finished."""
-        engine = self._running_engine()
         self._refuse_if_full()
+        self._live += 1
+        try:
+            job = await self._job(request, call)
+            async with aclosing(self._events(job)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._live -= 1
+
+    async def _job(self, request: pb.GenerateRequest, call: Call) -> Job:
         prompt = await self._prompt(lambda: self._prompts.tokens(request))
         if not prompt:
             raise InvalidField("input", "the prompt has no tokens")
         if len(prompt) >= self._context:
             raise ContextLengthExceeded(len(prompt), self._context)
-        job = requests.job(request, prompt, self._model.default_sampling, call.deadline)
-        self._refuse_if_full()
-        self._live += 1
+        return requests.job(request, prompt, self._model.default_sampling, call.deadline)
+
+    async def _events(self, job: Job) -> AsyncGenerator[pb.GenerateResponse, None]:
+        engine = self._running_engine()
         stream = engine.submit(job)
         try:
             # Said while it waits, too: nothing can be the caller's mistake from here on.
@@ -156,7 +168,6 @@ class LlamaBackend(Backend):
                     yield requests.finished(job, gained.completion_tokens, gained.ended)
                     return
         finally:
-            self._live -= 1
             engine.cancel(stream)
 
     async def tokenize(self, request: pb.TokenizeRequest, call: Call) -> pb.TokenizeResponse:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -139,6 +140,25 @@ async def test_queue_full_says_when_to_come_again(serve):
     for task, stream in zip(waiting, streams, strict=True):
         await task
         await stream.aclose()
+
+
+async def test_prompts_that_are_being_made_count_in_the_queue(serve, monkeypatch):
+    backend = await serve(parallel=1, max_waiting=1)
+    release = threading.Event()
+    tokens = backend._prompts.tokens
+
+    def slow(made):
+        release.wait(30)
+        return tokens(made)
+
+    monkeypatch.setattr(backend._prompts, "tokens", slow)
+    running = [asyncio.create_task(collect(backend, request())) for _ in range(2)]
+    await until(lambda: backend._live == 2)
+    with pytest.raises(QueueFull):
+        await asyncio.wait_for(collect(backend, request()), 5)
+    release.set()
+    await asyncio.gather(*running)
+    assert backend._live == 0
 
 
 async def test_deadline(serve):

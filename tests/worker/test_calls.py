@@ -334,4 +334,4 @@ async def test_a_reader_that_stops_pauses_the_generation():
     # What is under way is the window of one stream, 64 KiB, and a few messages more.
     assert first * len(text) < 2**16 + 10 * len(text)
     assert second > first
-    assert second - first <= first + 10
+    assert second < 4 * first

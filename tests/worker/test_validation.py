@@ -91,6 +91,7 @@ INVALID: list[tuple[str, pb.GenerateRequest]] = [
     ("chat.messages[0].tool_calls[0].name", call(name="")),
     ("chat.messages[0].tool_calls[0].arguments_json", call(arguments_json="[]")),
     ("chat.messages[0].tool_calls[0].arguments_json", call(arguments_json="{")),
+    ("chat.messages[0].tool_calls[0].arguments_json", call(arguments_json=nested(65))),
     ("chat.messages[0].content[0].media.mime_type", media(mime_type="text/html")),
     ("chat.messages[0].content[0].media.mime_type", media(mime_type="")),
     ("chat.messages[0].content[0].media.data", media(data=b"")),

@@ -25,6 +25,7 @@ from services.worker.errors import ContextLengthExceeded, InvalidField, QueueFul
 
 # A rendering ends itself before that (template.MAX_SECONDS); this is for what cannot.
 _PROMPT_SECONDS = 10.0
+_PROMPT_THREADS = 2
 _LEAST_RETRY, _MOST_RETRY = 0.5, 30.0
 
 T = TypeVar("T")
@@ -37,7 +38,9 @@ class LlamaBackend(Backend):
         self._settings = settings
         self._metrics = Metrics()
         # Templates and tokenizers take milliseconds and more: never on the event loop.
-        self._executor = ThreadPoolExecutor(2, thread_name_prefix="prompt")
+        self._executor = ThreadPoolExecutor(_PROMPT_THREADS, thread_name_prefix="prompt")
+        # One that waits for a thread is not yet taking its own time.
+        self._turns = asyncio.Semaphore(_PROMPT_THREADS)
         self._lost: asyncio.Future[str] | None = None
         # Generate calls from their arrival to their end: bounds the queue, prompts being made included.
         self._live = 0
@@ -213,10 +216,11 @@ class LlamaBackend(Backend):
         raise QueueFull("the waiting queue is full", retry_after=retry_after)
 
     async def _prompt(self, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.wait_for(self._in_thread(work), _PROMPT_SECONDS)
-        except TimeoutError:
-            raise TemplateFailed("the chat template takes too long") from None
+        async with self._turns:
+            try:
+                return await asyncio.wait_for(self._in_thread(work), _PROMPT_SECONDS)
+            except TimeoutError:
+                raise TemplateFailed("making the prompt takes too long") from None
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -161,6 +161,20 @@ async def test_prompts_that_are_being_made_count_in_the_queue(serve, monkeypatch
     assert backend._live == 0
 
 
+async def test_waiting_for_others_prompts_is_nobodys_fault(serve, monkeypatch):
+    monkeypatch.setattr("services.llama.backend._PROMPT_SECONDS", 1.0)
+    backend = await serve()
+    tokens = backend._prompts.tokens
+
+    def slow(made):
+        time.sleep(0.4)
+        return tokens(made)
+
+    monkeypatch.setattr(backend._prompts, "tokens", slow)
+    results = await asyncio.gather(*(collect(backend, request()) for _ in range(6)))
+    assert all(result[-1].HasField("finished") for result in results)
+
+
 async def test_deadline(serve):
     backend = await serve()
     with pytest.raises(DeadlineExceeded):

@@ -29,6 +29,11 @@ def parse_target(text: str) -> Target:
     valid_port = port.isascii() and port.isdecimal() and 0 < int(port) < 65536
     if not (colon and host and valid_port) or any(c.isspace() or c == "/" for c in host):
         raise ValueError(f"{text!r} is no worker address; expected HOST:PORT")
+    try:
+        # What a look-up does first; there it would fail with no OSError.
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{text!r} is no worker address; expected HOST:PORT") from None
     return Target(host, int(port))
 
 

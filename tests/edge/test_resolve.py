@@ -20,7 +20,7 @@ def test_parsed(text: str, target: Target) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "llama", ":50051", "llama:", "llama:x", "llama:0", "llama:65536", "::1:5", "a b:5",
-     "http://llama:5", "llama:²"],
+     "http://llama:5", "llama:²", "a..b:5", "x" * 64 + ":5"],
 )  # fmt: skip
 def test_refused(text: str) -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import pytest
+
 from edge.balancer import Candidate
 from edge.pool import Lease, Pool
 from edge.resolve import Target
@@ -155,3 +157,13 @@ async def test_load_reports_reach_the_balancer() -> None:
             while not seen():
                 await asyncio.sleep(0.02)
         assert isinstance(worker.candidate(), Candidate)
+
+
+async def test_workers_are_reached_past_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:9")
+    async with scripted_worker() as worker, running_edge(worker.address) as edge:
+        assert (await edge.post())[0] == 200

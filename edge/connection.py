@@ -71,6 +71,11 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Logs failures of this process; a body that cannot be decoded is the client's."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
+
     def _stop_clock(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()

@@ -59,7 +59,8 @@ async def about(request: web.Request) -> web.Response:
         {
             "name": "caravan",
             "description": "An OpenAI-compatible server of llama.cpp models.",
-            "base_url": f"{request.scheme}://{request.host}/v1",
+            # The client's own word, of any bytes.
+            "base_url": f"{request.scheme}://{request.host.encode(errors='replace').decode()}/v1",
             "models": sorted(edge.pool.models()),
             "endpoints": [
                 "POST /v1/chat/completions",

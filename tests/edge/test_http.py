@@ -192,6 +192,19 @@ async def test_gzip_bomb_is_too_large_and_not_unpacked(edge: RunningEdge) -> Non
         assert (await answer.json())["error"]["type"] == "invalid_request_error"
 
 
+async def test_a_body_that_cannot_be_decoded_is_no_failure_of_ours(
+    edge: RunningEdge, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = b"not gzip"
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}"
+    )
+    answer = await raw(edge, head.encode() + b"\r\n\r\n" + body)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]["type"] == "invalid_request_error"
+    assert not caplog.records
+
+
 async def test_any_content_type_will_do(edge: RunningEdge) -> None:
     headers = {"Content-Type": "text/plain"}
     data = json.dumps(chat_body()).encode()
@@ -296,6 +309,11 @@ async def test_broken_heads(edge: RunningEdge, data: bytes) -> None:
     assert answer.startswith(b"HTTP/1.") and b" 400 " in answer.split(b"\r\n", 1)[0]  # noqa: PT018
     body = json.loads(answer.split(b"\r\n\r\n", 1)[1])
     assert set(body["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_a_host_of_any_bytes(edge: RunningEdge) -> None:
+    answer = await raw(edge, b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_head_that_never_ends_is_cut_off(worker: ScriptedWorker) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
+import structlog
 from aiohttp import web
 
 from edge import body, context, errors, sse, stream
@@ -23,6 +24,8 @@ from edge.openai.chat_request import ChatRequest
 from edge.openai.chat_response import Chunks, Gathered, Header
 from edge.pool import Pool
 from protos.inference.v1 import inference_pb2 as pb
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -259,6 +262,16 @@ async def _stream(
     except ApiError as error:
         ctx.error = error.code or error.kind
         await out.close(sse.event(error.body()))
+    except (stream.ClientGoneError, ConnectionError):
+        raise
+    except Exception:
+        if not out.opened:
+            raise
+        # A second response behind the first would leave the client waiting for ever.
+        log.exception("stream failed", request_id=ctx.request_id)
+        failure = errors.internal()
+        ctx.error = failure.code or failure.kind
+        await out.close(sse.event(failure.body()))
     finally:
         await events.close()
         await out.release()

@@ -12,6 +12,7 @@ import pytest
 
 from common.transport import Failure
 from edge.generation import may_retry
+from edge.openai.chat_response import Chunks
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker.errors import Draining, EngineFailed, ModelMismatch, QueueFull
 from tests.edge.running import CHAT, RunningEdge, chat_body, running_edge, text_of
@@ -143,6 +144,24 @@ def test_a_request_that_kills_workers_does_not_go_round_all_of_them() -> None:
     assert [may_retry(gone, lost) for lost in (1, 2, 3)] == [True, True, False]
     full = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "", pb.ERROR_REASON_QUEUE_FULL)
     assert may_retry(full, 9)
+
+
+async def test_a_failure_of_the_edge_itself_mid_stream_is_an_error_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Chunks, "finished", fail)
+    async with (
+        scripted_worker() as worker,
+        running_edge(worker.address) as edge,
+        edge.stream() as stream,
+        asyncio.timeout(PATIENCE),
+    ):
+        events = await stream.rest()
+    assert events[-1]["error"]["code"] == "internal_error"
+    assert text_of(events[:-1]) == "Hello, world!"
 
 
 async def test_hang_before_admission_goes_to_another_worker() -> None:

@@ -15,6 +15,8 @@ import orjson
 from services.worker.errors import InvalidField
 
 KIB_64 = 64 * 2**10
+# Less than what recursive code, such as Python's own JSON encoder, can take.
+_JSON_LEVELS = 64
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MIME = re.compile(r"(image|audio)/[A-Za-z0-9.+-]{1,64}")
@@ -97,6 +99,7 @@ def json_text(field: str, text: str, kinds: type | tuple[type, ...], what: str) 
         raise InvalidField(field, "is not valid JSON") from None
     if not isinstance(value, kinds):
         raise InvalidField(field, f"must be {what}")
+    levels(field, value, _JSON_LEVELS)
     return value
 
 

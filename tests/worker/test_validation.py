@@ -190,6 +190,7 @@ VALID: list[pb.GenerateRequest] = [
     pb.GenerateRequest(tokens=pb.TokenInput(ids=[0, VOCABULARY - 1])),
     chat(user(name="x" * 64), assistant(reasoning="hm")),
     call(arguments_json=""),
+    call(arguments_json=nested(64)),
     media(detail="high"),
     media(mime_type="audio/wav"),
     tools("f", "x" * 64, choice=MODE(mode=MODE.MODE_REQUIRED, allowed_names=["f"])),

@@ -12,6 +12,7 @@ Conventions
     operator's setting, else the model's own metadata, else the value given at the field.
   * A scalar without `optional` uses its proto3 zero as the default, said at the field.
   * JSON (schemas, template arguments) travels as JSON text: key order matters to templates.
+    Its objects and arrays are nested at most 64 levels deep, where nothing less is said.
   * Text is valid UTF-8 without lone surrogates. Token ids are 0 <= id < vocabulary_size.
   * Request metadata: `x-request-id` (at most 128 visible ASCII characters) is copied into the
     worker's logs. Absent: the worker makes one.

@@ -87,7 +87,7 @@ def _of_generate(request: pb.GenerateRequest) -> Iterator[_Capability]:
 def _of_chat(chat: pb.ChatInput) -> Iterator[_Capability]:
     if chat.tools:
         yield pb.CAPABILITY_TOOLS
-    if chat.HasField("enable_thinking"):
+    if chat.HasField("enable_thinking") or chat.HasField("reasoning_budget"):
         yield pb.CAPABILITY_REASONING
     for message in chat.messages:
         for part in message.content:

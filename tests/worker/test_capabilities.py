@@ -36,6 +36,7 @@ CASES: list[tuple[capabilities.Checked, str]] = [
     (chat(), "CHAT"),
     (chat(tools=[pb.Tool(name="f")]), "CHAT TOOLS"),
     (chat(enable_thinking=False), "CHAT REASONING"),
+    (chat(reasoning_budget=5), "CHAT REASONING"),
     (media("image/png"), "CHAT IMAGE"),
     (media("audio/wav"), "CHAT AUDIO"),
     (text(output=pb.OutputOptions(logprobs=True)), "GENERATE LOGPROBS"),

@@ -196,7 +196,7 @@ class _CapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capability
     CAPABILITY_TOOLS: _Capability.ValueType  # 3
     """ChatInput.tools, and tool calls parsed out of the text."""
     CAPABILITY_REASONING: _Capability.ValueType  # 4
-    """Thinking is parsed out of the text, and enable_thinking is honoured."""
+    """Thinking is parsed out of the text; enable_thinking and reasoning_budget are honoured."""
     CAPABILITY_LOGPROBS: _Capability.ValueType  # 5
     """OutputOptions.logprobs."""
     CAPABILITY_PROMPT_LOGPROBS: _Capability.ValueType  # 6
@@ -240,7 +240,7 @@ CAPABILITY_CHAT: Capability.ValueType  # 2
 CAPABILITY_TOOLS: Capability.ValueType  # 3
 """ChatInput.tools, and tool calls parsed out of the text."""
 CAPABILITY_REASONING: Capability.ValueType  # 4
-"""Thinking is parsed out of the text, and enable_thinking is honoured."""
+"""Thinking is parsed out of the text; enable_thinking and reasoning_budget are honoured."""
 CAPABILITY_LOGPROBS: Capability.ValueType  # 5
 """OutputOptions.logprobs."""
 CAPABILITY_PROMPT_LOGPROBS: Capability.ValueType  # 6
@@ -422,7 +422,9 @@ class ChatInput(_message.Message):
     reasoning_effort: _builtins.str
     """Passed to templates that know it (`low`, `medium`, `high` …). Default "": not passed."""
     reasoning_budget: _builtins.int
-    """Tokens of thinking after which the worker ends it, >= 0. Default: no limit."""
+    """Tokens of thinking after which the worker ends it, >= 0. Default: no limit. Needs
+    CAPABILITY_REASONING.
+    """
     add_generation_prompt: _builtins.bool
     """Whether the prompt ends with the opening of an assistant turn. Default true."""
     continue_final_message: _builtins.bool

@@ -1,7 +1,7 @@
 """Logits to a token: pure arithmetic, numpy only.
 
 Randomness is a function of (seed, choice, position) and nothing else, so a sequence can be
-continued anywhere from its tokens alone. The order is llama.cpp's: penalties and bias, then
+continued anywhere from its tokens alone. The order is llama.cpp's: bias, penalties, then
 top_k, typical_p, top_p and min_p on the untempered distribution, temperature last.
 
 Cost matters: this runs once per token, on the engine's thread, with vocabularies of 150,000.
@@ -116,10 +116,10 @@ class Sampler:
         if self._counts is None and not len(self._bias_ids) and suppressed is None:
             return logits
         logits = logits.copy()
-        if self._counts is not None:
-            _penalise(logits, self._counts, self._params)
         if len(self._bias_ids):
             logits[self._bias_ids] += self._bias
+        if self._counts is not None:
+            _penalise(logits, self._counts, self._params)
         if suppressed is not None:
             logits[suppressed] = -np.inf
         return logits

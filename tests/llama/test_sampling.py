@@ -182,6 +182,13 @@ def test_repetition_penalty_pushes_down_on_both_sides_of_zero():
     assert penalised([-0.5, -0.6, -9], [0], repetition_penalty=1.5) == 1
 
 
+def test_bias_comes_before_the_penalties():
+    # Token 0: (1 - 2) * 2 = -2, below token 1; in the other order 1 / 2 - 2 = -1.5, above it.
+    logits = np.array([1, -1.75], np.float32)
+    params = SamplingParams(temperature=0, repetition_penalty=2, logit_bias={0: -2})
+    assert Sampler(params, [0]).choose(logits, 0) == 1
+
+
 def test_penalties_see_the_prompt():
     assert penalised([1.0, 0.5, 0], [], prompt=[0], presence_penalty=0.6) == 1
 

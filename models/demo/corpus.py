@@ -256,15 +256,15 @@ def pack(samples: list[tuple[list[int], list[bool]]], length: int) -> dict[str, 
             if len(open_rows) > 400:
                 open_rows.pop(0)
     shape = (len(rows), length)
-    out = {
+    out: dict[str, np.ndarray] = {
         "tokens": np.zeros(shape, np.uint16),
         "segment": np.zeros(shape, np.uint8),
         "position": np.zeros(shape, np.uint16),
         "learnt": np.zeros(shape, bool),
     }
-    for n, row in enumerate(rows):
+    for n, members in enumerate(rows):
         at = 0
-        for k, i in enumerate(row):
+        for k, i in enumerate(members):
             tokens, learnt = samples[i]
             part = slice(at, at + len(tokens))
             out["tokens"][n, part], out["learnt"][n, part] = tokens, learnt
@@ -288,7 +288,7 @@ def shard(number: int, tokenizer: Tokenizer, chats: int = SHARD_CHATS) -> dict[s
                 bins[length].append((tokens, learnt))
                 break
     order = np.random.default_rng(number)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for length, samples in bins.items():
         fields = pack(samples, length)
         shuffle = order.permutation(len(fields["tokens"]))

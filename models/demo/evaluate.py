@@ -147,7 +147,7 @@ def main() -> int:
     if options.gguf:
         from .direct import Direct  # noqa: PLC0415 - needs llama_cpp, a server's tester may not
 
-        complete = Direct(options.gguf, options.temperature).complete
+        complete: Any = Direct(options.gguf, options.temperature).complete
     else:
         complete = Server(
             options.base_url, options.model, options.key, options.temperature

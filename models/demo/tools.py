@@ -190,7 +190,9 @@ class Toolbox:
         fields = r.sample(FIELDS, count)
         if r.random() < 0.3:
             fields[0] = f"{thing}_{fields[0]}" if r.random() < 0.6 else v.made_up()
-        properties, arguments, shown = {}, {}, []
+        properties: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
+        shown: list[tuple[str, str]] = []
         for fieldname in fields:
             kind = r.choice(
                 ("string", "string", "integer", "boolean")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -25,27 +26,30 @@ from .similar import Similar
 from .tokenizer import Tokenizer
 
 SHAPE = Shape(dim=192, layers=4, heads=6, kv_heads=3, ffn=512, context=512)
-PAIRS, TEMPERATURE, SEED = 128, 0.05, 2
+SHORT, LONG = (
+    (96, 32),
+    (32, 96),
+)  # pairs in a batch and tokens in a text; every eighth batch is long
+TEMPERATURE, SEED = 0.05, 2
 DESCRIPTION = (
     "A tiny embedding model, trained from scratch for demonstrations and tests. Mean pooling."
 )
 
 
-def encode(texts: list[str], tokenizer: Tokenizer, length: int = 48) -> tuple[Tensor, Tensor]:
+def encode(texts: list[str], tokenizer: Tokenizer, width: int) -> tuple[Tensor, Tensor]:
     """Tokens [N, L] padded with 0, and a mask [N, L] of the real ones."""
-    lists = [tokenizer.encode(text)[:length] for text in texts]
-    width = max(map(len, lists))
+    lists = [tokenizer.encode(text)[:width] for text in texts]
     tokens = torch.zeros(len(lists), width, dtype=torch.long)
     for row, ids in zip(tokens, lists, strict=True):
         row[: len(ids)] = torch.tensor(ids)
     return tokens, torch.arange(width) < torch.tensor([len(ids) for ids in lists])[:, None]
 
 
-def pooled(model: Llama, tokens: Tensor, real: Tensor) -> Tensor:
+def pooled(hidden: Callable[..., Tensor], tokens: Tensor, real: Tensor) -> Tensor:
     """Unit vectors [N, D]: the mean of the final states over the real tokens (padding follows, attention is causal)."""
     length = tokens.shape[1]
     mask = torch.ones(1, 1, length, length, dtype=torch.bool).tril()
-    states = model.hidden(tokens, torch.arange(length).expand_as(tokens), mask).float()
+    states = hidden(tokens, torch.arange(length).expand_as(tokens), mask).float()
     return F.normalize((states * real[..., None]).sum(1), dim=1)
 
 
@@ -54,23 +58,28 @@ def train(options: argparse.Namespace) -> Llama:
     torch.set_num_threads(options.threads)
     tokenizer = Tokenizer.load()
     model = Llama(SHAPE)
+    hidden = torch.compile(model.hidden, dynamic=False)
     optimizer = Optimizer(model, 0, 1, matrix_rate=0.01, other_rate=0.003)
     source = Similar(Random(f"caravan-demo-embed {SEED}"))
     began, smooth = time.time(), 0.0
     for step in range(options.steps):
-        pairs = [source.pair() for _ in range(PAIRS)]
+        count, width = LONG if step % 8 == 7 else SHORT
+        draw = source.passages if step % 8 == 7 else source.pair
+        pairs = [draw() for _ in range(count)]
         keys = [pair[0] for pair in pairs]
         same = torch.tensor(
             [[a == b and i != j for j, b in enumerate(keys)] for i, a in enumerate(keys)]
         )
-        tokens, real = encode([pair[1] for pair in pairs] + [pair[2] for pair in pairs], tokenizer)
+        tokens, real = encode(
+            [pair[1] for pair in pairs] + [pair[2] for pair in pairs], tokenizer, width
+        )
         optimizer.zero()
         with torch.autocast("cpu", torch.bfloat16):
-            vectors = pooled(model, tokens, real)
-        scores = (vectors[:PAIRS].float() @ vectors[PAIRS:].float().T / TEMPERATURE).masked_fill(
+            vectors = pooled(hidden, tokens, real)
+        scores = (vectors[:count].float() @ vectors[count:].float().T / TEMPERATURE).masked_fill(
             same, -1e4
         )
-        target = torch.arange(PAIRS)
+        target = torch.arange(count)
         loss = (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
         loss.backward()
         optimizer.step(min(1.0, (step + 1) / 40, (options.steps - step) / (0.5 * options.steps)))

@@ -35,6 +35,10 @@ class Family:
     subject: Callable[[], tuple[str, ...]]
 
 
+def _subject(values: Values, kind: str) -> Callable[[], tuple[str, ...]]:
+    return lambda: ("7:30" if kind == "clock" else str(getattr(values, kind)()),)
+
+
 class Similar:
     """Draws paraphrases; `held` draws made-up subjects from the evaluation's side."""
 
@@ -92,7 +96,7 @@ class Similar:
                         domain.names[0],
                         asks,
                         domain.held_asks,
-                        lambda kind=kind: ("7:30" if kind == "clock" else getattr(v, kind)(),),
+                        _subject(v, kind),
                     )
                 )
         return found
@@ -124,6 +128,12 @@ class Similar:
             words.pop(r.choice([i for i, w in enumerate(words) if i == 0 or len(w) < 5] or [0]))
         start = r.choice(("", "", "I think ", "They say ", "It is true that "))
         return sentence, sentence, start + " ".join(words) + r.choice(("", ".", "!"))
+
+    def passages(self) -> tuple[str, str, str]:
+        """Some sentences, and most of them again in another order."""
+        sentences = [self.values.sentence() for _ in range(self.rng.randint(3, 7))]
+        again = self.rng.sample(sentences, len(sentences) - 1)
+        return " ".join(sentences), " ".join(sentences), " ".join(again)
 
     def triplet(self) -> tuple[str, str, str, str]:
         """(kind of contrast, anchor, nearer, farther) with held-out phrasings as anchors where there are any."""

@@ -84,7 +84,7 @@ class LlamaBackend(Backend):
         self._vocabulary = self._runtime.vocabulary
         try:
             self._prompts = Prompts(
-                self._vocabulary, header.metadata.get("tokenizer.chat_template")
+                self._vocabulary, header.metadata.get("tokenizer.chat_template"), self._context
             )
         except TemplateError as error:
             raise StartupError(f"{path}: {error}") from None

@@ -50,6 +50,10 @@ class Vocabulary(Protocol):
         """Number of tokens."""
 
     @property
+    def longest(self) -> int:
+        """Bytes of text that one token can stand for at the most; at least 4, a character's."""
+
+    @property
     def bos(self) -> int | None:
         """The beginning-of-sequence token."""
 

@@ -10,8 +10,8 @@ import structlog
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.interface import SpecialToken, Vocabulary
-from services.llama.template import CHATML, OPEN_END, ChatTemplate, TemplateError
-from services.worker.errors import TemplateFailed
+from services.llama.template import CHATML, OPEN_END, ChatTemplate, TemplateError, plain
+from services.worker.errors import ContextLengthExceeded, TemplateFailed
 
 _ROLES = {
     pb.ROLE_SYSTEM: "system",
@@ -29,11 +29,15 @@ Message = dict[str, Any]
 class Prompts:
     """Makes prompts for one model. Safe to use from any thread; none of it belongs on the loop."""
 
-    def __init__(self, vocabulary: Vocabulary, template: str | None) -> None:
-        """`template` is the GGUF's own. Raises TemplateError when it does not compile."""
+    def __init__(self, vocabulary: Vocabulary, template: str | None, context: int = 2**31) -> None:
+        """`template` is the GGUF's own, `context` the longest prompt's tokens.
+
+        Raises TemplateError when the template does not compile.
+        """
         if not template:
             _log.warning("the model has no chat template; ChatML is used")
         self._vocabulary = vocabulary
+        self._context = context
         self._template = ChatTemplate(template or CHATML, vocabulary.special)
         self._constants = {
             "bos_token": self._text_of(vocabulary.bos),
@@ -43,14 +47,26 @@ class Prompts:
         self._knows_system = self._renders_system_turns()
 
     def tokens(self, request: pb.GenerateRequest) -> list[int]:
-        """The prompt of a request. Raises TemplateFailed."""
+        """The prompt of a request. Raises TemplateFailed, and ContextLengthExceeded early."""
         match request.WhichOneof("input"):
             case "chat":
-                return self.encode(self.render(request.chat))
+                rendered = self.render(request.chat)
+                self._refuse_hopeless(plain(rendered))
+                return self.encode(rendered)
             case "text":
+                self._refuse_hopeless(request.text.text)
                 return self.encode_text(request.text)
             case _:
                 return list(request.tokens.ids)
+
+    def _refuse_hopeless(self, text: str) -> None:
+        """Some texts take llama.cpp's tokenizers time that grows with the square of their length.
+
+        No token is more than `longest` bytes: what cannot fit is refused without tokenizing it.
+        """
+        least = len(text.encode()) // self._vocabulary.longest
+        if least >= self._context:
+            raise ContextLengthExceeded(least, self._context)
 
     def render(self, chat: pb.ChatInput) -> str:
         """The conversation through the template, with marks (see template). Raises TemplateFailed."""

@@ -20,6 +20,7 @@ BOS, EOS = 256, 257
 
 class FakeVocabulary:
     size = 258
+    longest = 4
     bos = BOS
     eos = EOS
     adds_bos = False

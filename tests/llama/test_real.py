@@ -110,6 +110,14 @@ async def test_prompt_longer_than_the_context(serve):
     assert caught.value.metadata["context_length"] == "256"
 
 
+async def test_a_prompt_that_is_far_too_long_costs_nothing(serve):
+    backend = await serve()
+    # Tokenizing this takes llama.cpp minutes.
+    made = request("\0" * 1_000_000)
+    with pytest.raises(ContextLengthExceeded):
+        await asyncio.wait_for(collect(backend, made), 5)
+
+
 async def test_generation_ends_when_the_context_is_full(serve):
     backend = await serve(ctx_size=256)
     made = request("Hello", ignore_eos=True)

@@ -9,7 +9,7 @@ from services.llama import template as module
 from services.llama.interface import Vocabulary
 from services.llama.prompt import Prompts, detokenize
 from services.llama.template import CHATML, ChatTemplate, TemplateError, plain
-from services.worker.errors import TemplateFailed
+from services.worker.errors import ContextLengthExceeded, TemplateFailed
 from tests.llama.fake_runtime import BOS, EOS, FakeVocabulary
 
 SPECIAL = ["<s>", "</s>", "[INST]", "NST]"]
@@ -180,6 +180,26 @@ def test_continue_final_message_leaves_the_turn_open():
     assert prompts().render(chat) == chatml(
         ("user", "a story"), tail="<|im_start|>assistant\nOnce upon "
     )
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pb.GenerateRequest(text=pb.TextInput(text="x" * 40)),
+        pb.GenerateRequest(chat=pb.ChatInput(messages=[user("x" * 40)])),
+    ],
+)
+def test_what_cannot_fit_is_not_tokenized(monkeypatch, request_):
+    vocabulary = FakeVocabulary()
+    monkeypatch.setattr(vocabulary, "tokenize", None)
+    with pytest.raises(ContextLengthExceeded) as caught:
+        Prompts(vocabulary, CHATML, context=10).tokens(request_)
+    assert int(caught.value.metadata["prompt_tokens"]) >= 10
+
+
+def test_what_might_fit_is_counted_in_tokens():
+    request = pb.GenerateRequest(text=pb.TextInput(text="x" * 39))
+    assert len(Prompts(FakeVocabulary(), CHATML, context=10).tokens(request)) == 39
 
 
 def test_no_generation_prompt():

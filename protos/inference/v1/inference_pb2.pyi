@@ -63,7 +63,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: _ErrorReason.ValueType  # 2
     """INVALID_ARGUMENT. The prompt alone fills the context. metadata: `prompt_tokens`,
-    `context_length`, both decimal.
+    `context_length`, both decimal. The first is a lower bound for texts so long that they were
+    not tokenized.
     """
     ERROR_REASON_TEMPLATE_FAILED: _ErrorReason.ValueType  # 3
     """INVALID_ARGUMENT. The chat template refused the messages; the status message is its own."""
@@ -93,7 +94,8 @@ in this contract's terms (`sampling.temperature`, `chat.messages[2].role`).
 """
 ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT. The prompt alone fills the context. metadata: `prompt_tokens`,
-`context_length`, both decimal.
+`context_length`, both decimal. The first is a lower bound for texts so long that they were
+not tokenized.
 """
 ERROR_REASON_TEMPLATE_FAILED: ErrorReason.ValueType  # 3
 """INVALID_ARGUMENT. The chat template refused the messages; the status message is its own."""

@@ -29,12 +29,18 @@ class LlamaVocabulary:
             token for token in range(self._size) if bindings.vocab_is_eog(self._vocab, token)
         )
         self._special = MappingProxyType(self._read_special())
+        self._longest = max(4, *(len(self._read_piece(t, True)) for t in range(self._size)))
         self._pieces: tuple[dict[int, bytes], dict[int, bytes]] = ({}, {})
 
     @property
     def size(self) -> int:
         """Number of tokens."""
         return self._size
+
+    @property
+    def longest(self) -> int:
+        """Bytes of text that one token can stand for at the most."""
+        return self._longest
 
     @property
     def bos(self) -> int | None:

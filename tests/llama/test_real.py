@@ -20,6 +20,7 @@ from protos.inference.v1 import inference_pb2 as pb
 from services.llama.backend import LlamaBackend
 from services.llama.config import LlamaSettings
 from services.llama.interface import Chunk
+from services.llama.runtime import bindings
 from services.llama.runtime.llama import LlamaRuntime, RuntimeOptions
 from services.worker.backend import Call, StartupError
 from services.worker.errors import ContextLengthExceeded, DeadlineExceeded, QueueFull
@@ -251,6 +252,32 @@ def test_prefill_in_chunks_or_decode_by_decode_computes_the_same_sequence():
         assert abs(row - expected).max() < 0.1 * expected.std()
         with pytest.raises(ValueError, match="65 tokens"):
             runtime.decode([Chunk(1, 0, [1] * 65, wants_logits=True)])
+    finally:
+        runtime.close()
+
+
+def test_a_gpu_is_waited_for_where_the_event_loop_can_run_meanwhile(monkeypatch):
+    options = RuntimeOptions(cells=256, slots=1, batch_size=32, ubatch_size=32, threads=1)
+    runtime = LlamaRuntime(MODEL, options)
+    calls = []
+
+    def note(name):
+        original = getattr(bindings, name)
+
+        def noted(*args):
+            calls.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(bindings, name, noted)
+
+    for name in ("decode", "synchronize", "get_logits_ith"):
+        note(name)
+    try:
+        runtime.decode([Chunk(0, 0, [5], wants_logits=True)])
+        assert calls == ["decode", "get_logits_ith"]
+        runtime._asynchronous = True
+        runtime.decode([Chunk(0, 1, [5], wants_logits=True)])
+        assert calls[2:] == ["decode", "synchronize", "get_logits_ith"]
     finally:
         runtime.close()
 

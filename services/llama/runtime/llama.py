@@ -76,6 +76,8 @@ class LlamaRuntime:
         variant = initialise(options.cpu_variant)
         self._batch_size = options.batch_size
         self._slots = options.slots
+        # On a GPU a decode returns before it is done.
+        self._asynchronous = options.gpu_layers > 0
         self._batch = _Batch(options.batch_size)
         self._context: Any = None
         self._model: Any = _load_model(path, options)
@@ -119,6 +121,9 @@ class LlamaRuntime:
         """Evaluates the chunks together; per chunk its logits, where wanted."""
         rows = self._batch.fill(chunks)
         code = bindings.decode(self._context, self._batch.struct)
+        if self._asynchronous:
+            # Else the reading of the logits waits for the GPU, and that call keeps the GIL.
+            bindings.synchronize(self._context)
         if code == 1:
             raise NoRoomError
         if code != 0:

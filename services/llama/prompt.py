@@ -72,7 +72,9 @@ class Prompts:
         """The conversation through the template, with marks (see template). Raises TemplateFailed."""
         messages = [self._message(message) for message in chat.messages]
         if not self._knows_system:
-            messages = _fold_system(messages)
+            # The turn to be continued stays the last.
+            end = len(messages) - chat.continue_final_message
+            messages = [*_fold_system(messages[:end]), *messages[end:]]
         if chat.continue_final_message:
             messages[-1]["content"] += OPEN_END
         add_prompt = (

@@ -214,6 +214,11 @@ def test_instructions_go_into_the_users_turn_where_the_template_has_no_place_for
     )
     chat = pb.ChatInput(messages=[message(pb.ROLE_SYSTEM, "brief"), user("hi")])
     assert prompts(source).render(chat) == "[brief\n\nhi]"
+    begun = pb.ChatInput(
+        messages=[message(pb.ROLE_SYSTEM, "brief"), message(pb.ROLE_ASSISTANT, "Once")],
+        continue_final_message=True,
+    )
+    assert prompts(source).render(begun) == "[brief][Once"
 
 
 def test_what_the_template_gets():

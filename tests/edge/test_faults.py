@@ -168,7 +168,7 @@ async def test_hang_before_admission_goes_to_another_worker() -> None:
     async with (
         scripted_worker(Script(hang_at=ADMISSION)) as a,
         scripted_worker() as b,
-        running_edge(a.address, b.address, admission_timeout=0.2) as edge,
+        running_edge(a.address, b.address, admission_timeout=1.0) as edge,
     ):
         for _ in range(2):
             assert (await edge.post())[0] == 200

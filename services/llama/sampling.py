@@ -89,14 +89,12 @@ class Sampler:
     ) -> None:
         self._params = params
         self._choice = choice
-        self._counts = _Counts(params.penalty_window) if params.penalises else None
+        self._counts = _Counts(params.penalty_window, prompt) if params.penalises else None
         bias = {**params.logit_bias, **dict.fromkeys(never, -math.inf)}
         self._bias_ids, self._bias = _arrays(bias)
-        for token in prompt:
-            self.accept(token)
 
     def accept(self, token: int) -> None:
-        """Counts a token, of the prompt or generated, for the penalties."""
+        """Counts a generated token for the penalties; those of the prompt are counted already."""
         if self._counts is not None:
             self._counts.add(token)
 
@@ -147,12 +145,15 @@ def logprobs(logits: Logits, token: int, top: int) -> Logprobs:
 class _Counts:
     """How often each token came, within the window, in arrays ready for numpy."""
 
-    def __init__(self, window: int) -> None:
-        self._window: deque[int] | None = deque() if window else None
+    def __init__(self, window: int, tokens: Sequence[int]) -> None:
+        # At once, not one by one: a long prompt would hold every other sequence up.
+        recent = tokens[-window:] if window else tokens
+        self._window = deque(recent) if window else None
         self._size = window
-        self._rows: dict[int, int] = {}
-        self._ids = np.zeros(64, np.int64)
-        self._counts = np.zeros(64, np.float32)
+        ids, counts = np.unique(np.array(recent, np.int64), return_counts=True)
+        self._rows = {token: row for row, token in enumerate(ids.tolist())}
+        self._ids = np.concatenate([ids, np.zeros(64, np.int64)])
+        self._counts = np.concatenate([counts, np.zeros(64)]).astype(np.float32)
 
     def add(self, token: int) -> None:
         self._bump(token, 1)

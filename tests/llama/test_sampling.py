@@ -193,6 +193,15 @@ def test_penalties_see_the_prompt():
     assert penalised([1.0, 0.5, 0], [], prompt=[0], presence_penalty=0.6) == 1
 
 
+@pytest.mark.parametrize("window", [0, 3])
+def test_a_long_prompt_is_not_counted_token_by_token(monkeypatch, window):
+    monkeypatch.setattr("services.llama.sampling._Counts.add", None)
+    logits = np.zeros(9, np.float32)
+    params = SamplingParams(temperature=0, presence_penalty=2, penalty_window=window)
+    sampler = Sampler(params, [0, 1, 2, 3, 4] * 1000 + [1, 0, 2])
+    assert sampler.choose(logits, 0) == (3 if window else 5)
+
+
 def test_penalties_forget_beyond_their_window():
     logits = [1.0, 0.5, 0]
     params: dict[str, Any] = {"presence_penalty": 0.6, "penalty_window": 2}

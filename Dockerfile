@@ -40,7 +40,7 @@ COPY --from=edge-files /app /app
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=300s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('EDGE_PORT') or 8000}/health/ready\", timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open(f\"http://127.0.0.1:{os.environ.get('EDGE_PORT') or 8000}/health/ready\", timeout=4)"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "edge"]
 

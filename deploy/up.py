@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import shlex
 import signal
 import sys
 import time
-import urllib.request
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from deploy import direct
 from deploy.children import EXIT_CONFIG, Backoff, Child, die_with_parent
 from deploy.options import EMBED_MODEL, ROOT, OptionError, Options, free_ports, read
 
@@ -161,20 +162,30 @@ async def _until_one(*tasks: asyncio.Task[Any]) -> None:
 
 
 def ready_workers(url: str) -> int:
-    """How many workers the edge can reach and would use."""
+    """How many workers the edge can reach and would use. Raises FatalError: it is no edge."""
     try:
         body = _get(f"{url}/health/ready")
-    except (OSError, ValueError):
+        return sum(1 for worker in body["workers"] if worker["state"] == "ready")
+    except (OSError, http.client.HTTPException):
         return 0
-    return sum(1 for worker in body["workers"] if worker["state"] == "ready")
+    except (ValueError, LookupError, TypeError):
+        raise FatalError(f"what answers at {url} is not Caravan's edge") from None
 
 
 def model_names(url: str) -> list[str]:
-    return [model["id"] for model in _get(f"{url}/v1/models")["data"]]
+    """At least one. Raises FatalError when the edge does not say."""
+    try:
+        names = [str(model["id"]) for model in _get(f"{url}/v1/models")["data"]]
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise FatalError(f"the edge at {url} does not list its models ({why})") from None
+    if not names:
+        raise FatalError(f"the edge at {url} has no model")
+    return names
 
 
 def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 -- our own edge
+    with direct.urlopen(url, timeout=5) as answer:
         return json.load(answer)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deploy import direct
 from deploy.options import DEMO_MODEL, ROOT, free_ports
 
 READY_SECONDS = 120
@@ -120,7 +121,7 @@ def ask(url: str) -> str:
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(f"{url}/health/ready", timeout=5):  # noqa: S310 -- our own
+            with direct.urlopen(f"{url}/health/ready", timeout=5):
                 break
         except OSError as error:
             if time.monotonic() > deadline:
@@ -143,7 +144,7 @@ def ask(url: str) -> str:
 def _json(url: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 -- our own
+    with direct.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 

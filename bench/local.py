@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -24,6 +26,8 @@ KINDS = (CARAVAN, LLAMA_SERVER)
 ROOT = Path(__file__).resolve().parent.parent
 _READY_WITHIN = 180.0
 _END_WITHIN = 20.0
+# A proxy of the environment cannot reach this machine's own servers.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class LocalError(Exception):
@@ -126,7 +130,7 @@ def wait_ready(
         if process.poll() is not None:
             raise LocalError(f"{name} ended with {process.returncode}; see bench/.cache/logs/")
         try:
-            with urllib.request.urlopen(url, timeout=2) as response:
+            with _DIRECT.open(url, timeout=2) as response:
                 if response.status == 200:
                     return
         except (OSError, urllib.error.URLError):
@@ -147,8 +151,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that was free a moment ago, below those that the kernel gives to connections."""
+    while True:
+        port = random.randrange(10_240, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

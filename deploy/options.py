@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -93,13 +95,20 @@ def check_port(host: str, port: int) -> None:
 
 
 def free_ports(count: int) -> Sequence[int]:
-    """Different loopback ports that nothing listens on now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Different loopback ports that nothing listens on now.
+
+    Below those that the kernel hands out to connections: a worker is started again on the port
+    that it had, which no connection may have taken in the meantime.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(10_240, 32_000)
+        if port in ports:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+    return ports
 
 
 def _number(

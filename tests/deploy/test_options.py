@@ -58,6 +58,18 @@ def test_a_port_in_use_is_refused(gguf):
             options.read({"MODEL": gguf, "PORT": str(port)})
 
 
+def test_ports_of_workers_are_not_the_kernels_to_hand_out_and_never_the_same(monkeypatch):
+    ports = options.free_ports(64)
+    assert len(set(ports)) == 64
+    assert all(10_240 <= port < 32_000 for port in ports)
+    # One that is taken, then one twice: neither is taken again.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ports[0]))
+        drawn = iter([ports[0], ports[1], ports[1], ports[2]])
+        monkeypatch.setattr(options.random, "randrange", lambda *_: next(drawn))
+        assert options.free_ports(2) == ports[1:3]
+
+
 def test_embed_without_its_model_says_so(tmp_path, gguf, port):
     with pytest.raises(options.OptionError, match=r"EMBED: .*no such file"):
         options.read({"MODEL": gguf, "PORT": port, "EMBED": "1"}, root=tmp_path)

@@ -102,7 +102,7 @@ def free_ports(count: int) -> Sequence[int]:
     """
     ports: list[int] = []
     while len(ports) < count:
-        port = random.randrange(10_240, 32_000)
+        port = random.randrange(10_240, 32_000)  # noqa: S311 -- no secret
         if port in ports:
             continue
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -15,6 +15,10 @@ import orjson
 from services.worker.errors import InvalidField
 
 KIB_64 = 64 * 2**10
+# Token ids of one request: what is looked at on the event loop must not hold it up.
+MOST_TOKEN_IDS = 2**20
+# The same, of JSON, which is parsed there.
+MIB_2 = 2 * 2**20
 # Less than what recursive code, such as Python's own JSON encoder, can take.
 _JSON_LEVELS = 64
 
@@ -44,6 +48,12 @@ def count(field: str, values: Sequence[object], least: int, most: int) -> None:
     """Number of entries."""
     if not least <= len(values) <= most:
         raise InvalidField(field, f"must have {least} to {most} entries")
+
+
+def total(field: str, ids: int) -> None:
+    """Number of token ids of a request."""
+    if ids > MOST_TOKEN_IDS:
+        raise InvalidField(field, f"must have at most {MOST_TOKEN_IDS} token ids")
 
 
 def required(field: str, value: str | bytes | None) -> None:
@@ -82,7 +92,9 @@ def token_ids(field: str, ids: Sequence[int], vocabulary: int) -> None:
     if not ids or (min(ids) >= 0 and (not vocabulary or max(ids) < vocabulary)):
         return
     for at, token in enumerate(ids):
-        token_id(f"{field}[{at}]", token, vocabulary)
+        # The path is written for the wrong one only: there may be a million before it.
+        if token < 0 or (vocabulary and token >= vocabulary):
+            token_id(f"{field}[{at}]", token, vocabulary)
 
 
 def token_id(field: str, token: int, vocabulary: int) -> None:

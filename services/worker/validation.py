@@ -1,6 +1,7 @@
 """Whether a request keeps to the contract: presence, ranges and shapes of every field; pure.
 
-Raises InvalidField with the path of the first field that does not. What needs the model itself
+Raises InvalidField with the path of the first field that does not. It runs on the event loop, so
+everything is counted before it is looked at. What needs the model itself
 (does the prompt fit, does the template take it) is the backend's to say.
 """
 
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker import checks
-from services.worker.errors import InvalidField
+from services.worker.errors import ContextLengthExceeded, InvalidField
 from services.worker.validation_chat import chat_input
 
 _MAX_CHOICES = 128
@@ -25,7 +26,7 @@ def generate(request: pb.GenerateRequest, model: pb.ModelInfo) -> None:
         case "text":
             _text_prompt(request.text)
         case "tokens":
-            _tokens("tokens.ids", request.tokens.ids, model)
+            _tokens("tokens.ids", request.tokens.ids, model, free=1)
         case None:
             raise InvalidField("input", "one of chat, text and tokens is required")
     _sampling(request.sampling, model)
@@ -48,12 +49,13 @@ def generate(request: pb.GenerateRequest, model: pb.ModelInfo) -> None:
 def embed(request: pb.EmbedRequest, model: pb.ModelInfo) -> None:
     """Raises InvalidField."""
     checks.count("inputs", request.inputs, 1, 2048)
+    checks.total("inputs", sum(len(item.tokens.ids) for item in request.inputs))
     for at, item in enumerate(request.inputs):
         match item.WhichOneof("input"):
             case "text":
                 checks.required(f"inputs[{at}].text", item.text)
             case "tokens":
-                _tokens(f"inputs[{at}].tokens.ids", item.tokens.ids, model)
+                _tokens(f"inputs[{at}].tokens.ids", item.tokens.ids, model, cut=request.truncate)
             case None:
                 raise InvalidField(f"inputs[{at}]", "one of text and tokens is required")
     if request.HasField("dimensions"):
@@ -80,6 +82,7 @@ def tokenize(request: pb.TokenizeRequest, model: pb.ModelInfo) -> None:
 
 def detokenize(request: pb.DetokenizeRequest, model: pb.ModelInfo) -> None:
     """Raises InvalidField."""
+    checks.total("token_ids", len(request.token_ids))
     checks.token_ids("token_ids", request.token_ids, model.vocabulary_size)
 
 
@@ -97,9 +100,17 @@ def _text_prompt(text: pb.TextInput) -> None:
         raise InvalidField("text.text", "is empty, and so would be the prompt")
 
 
-def _tokens(field: str, ids: Sequence[int], model: pb.ModelInfo) -> None:
+def _tokens(
+    field: str, ids: Sequence[int], model: pb.ModelInfo, *, free: int = 0, cut: bool = False
+) -> None:
+    """`free`: tokens that the context must have left. `cut`: too many are no mistake."""
     if not ids:
         raise InvalidField(field, "must have at least 1 entry")
+    # First, because looking at millions of ids would hold every other call up.
+    context = model.context_length
+    if context and not cut and len(ids) + free > context:
+        raise ContextLengthExceeded(len(ids), context)
+    checks.total(field, len(ids))
     checks.token_ids(field, ids, model.vocabulary_size)
 
 
@@ -196,6 +207,9 @@ def _resume(request: pb.GenerateRequest, model: pb.ModelInfo) -> None:
     if not request.sampling.HasField("seed"):
         raise InvalidField("sampling.seed", "is required to resume")
     choices = max(request.n or 1, request.best_of)
+    checks.count("resume.choices", request.resume.choices, 0, _MAX_CHOICES)
+    total = sum(len(choice.token_ids) for choice in request.resume.choices)
+    checks.total("resume.choices", total)
     seen: set[int] = set()
     for at, choice in enumerate(request.resume.choices):
         field = f"resume.choices[{at}]"

@@ -6,6 +6,11 @@ from protos.inference.v1 import inference_pb2 as pb
 from services.worker import checks
 from services.worker.errors import InvalidField
 
+_MAX_MESSAGES = 4096
+# Of all messages together.
+_MAX_PARTS = 8192
+_MAX_TOOLS = 128
+
 _ROLES = frozenset(pb.Role.values()) - {pb.ROLE_UNSPECIFIED}
 _MODES = frozenset(pb.ToolChoice.Mode.values())
 _DETAILS = frozenset(("", "low", "high", "auto"))
@@ -13,8 +18,7 @@ _DETAILS = frozenset(("", "low", "high", "auto"))
 
 def chat_input(field: str, chat: pb.ChatInput) -> None:
     """Raises InvalidField; `field` is the conversation's own path."""
-    if not chat.messages:
-        raise InvalidField(f"{field}.messages", "must have at least 1 entry")
+    _amounts(field, chat)
     for at, message in enumerate(chat.messages):
         _message(f"{field}.messages[{at}]", message)
     _tools(field, chat)
@@ -31,6 +35,26 @@ def chat_input(field: str, chat: pb.ChatInput) -> None:
             )
         if chat.HasField("add_generation_prompt") and chat.add_generation_prompt:
             raise InvalidField(f"{field}.add_generation_prompt", "excludes continue_final_message")
+
+
+def _amounts(field: str, chat: pb.ChatInput) -> None:
+    """All that the rest takes time over, counted first: it runs on the event loop."""
+    messages = f"{field}.messages"
+    checks.count(messages, chat.messages, 1, _MAX_MESSAGES)
+    parts = sum(len(message.content) + len(message.tool_calls) for message in chat.messages)
+    if parts > _MAX_PARTS:
+        raise InvalidField(
+            messages, f"must have at most {_MAX_PARTS} content parts and tool calls in all"
+        )
+    checks.count(f"{field}.tools", chat.tools, 0, _MAX_TOOLS)
+    checks.count(
+        f"{field}.tool_choice.allowed_names", chat.tool_choice.allowed_names, 0, _MAX_TOOLS
+    )
+    json = len(chat.template_args_json) + len(chat.documents_json)
+    json += sum(len(tool.parameters_json_schema) for tool in chat.tools)
+    json += sum(len(c.arguments_json) for message in chat.messages for c in message.tool_calls)
+    if json > checks.MIB_2:
+        raise InvalidField(field, f"must have at most {checks.MIB_2} characters of JSON in all")
 
 
 def _message(field: str, message: pb.Message) -> None:
@@ -76,7 +100,6 @@ def _tool_call(field: str, call: pb.ToolCall) -> None:
 
 
 def _tools(field: str, chat: pb.ChatInput) -> None:
-    checks.count(f"{field}.tools", chat.tools, 0, 128)
     names: set[str] = set()
     for at, tool in enumerate(chat.tools):
         path = f"{field}.tools[{at}]"

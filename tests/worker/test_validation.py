@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker import checks, validation
-from services.worker.errors import InvalidField
+from services.worker.errors import ContextLengthExceeded, InvalidField
 from tests.fakes.scripted import VOCABULARY, model_info
 
 MODEL = model_info(adapters=["known"])
@@ -235,6 +235,45 @@ def test_a_vocabulary_that_is_not_known_bounds_nothing():
 
 def test_adapters_are_not_judged_where_there_are_none():
     validation.generate(text(adapter="any"), model_info(capabilities=[]))
+
+
+@pytest.mark.parametrize("count", [4096, 2_000_000])
+def test_more_tokens_than_the_context_takes_are_not_looked_at(count: int):
+    tokens = pb.TokenInput(ids=[-1] * count)
+    with pytest.raises(ContextLengthExceeded):
+        validation.generate(pb.GenerateRequest(tokens=tokens), MODEL)
+    with pytest.raises(ContextLengthExceeded):
+        over = pb.EmbedInput(tokens=pb.TokenInput(ids=[-1] * (count % 4096 + 4097)))
+        validation.embed(pb.EmbedRequest(inputs=[over]), MODEL)
+
+
+def test_token_ids_are_counted_before_they_are_looked_at():
+    ids = [-1] * (checks.MOST_TOKEN_IDS + 1)
+    unknown = model_info(context_length=0)
+    prompt = pb.GenerateRequest(tokens=pb.TokenInput(ids=ids))
+    assert refused(lambda r, _: validation.generate(r, unknown), prompt) == "tokens.ids"
+    half = pb.EmbedInput(tokens=pb.TokenInput(ids=ids[: len(ids) // 2 + 1]))
+    both = pb.EmbedRequest(inputs=[half, half], truncate=True)
+    assert refused(validation.embed, both) == "inputs"
+    resumed = resume(pb.ResumeChoice(token_ids=ids))
+    assert refused(validation.generate, resumed) == "resume.choices"
+    assert refused(validation.detokenize, pb.DetokenizeRequest(token_ids=ids)) == "token_ids"
+
+
+LARGE: list[tuple[str, pb.GenerateRequest]] = [
+    ("chat.messages", chat(*[pb.Message()] * 4097)),
+    ("chat.messages", chat(*[user(content=[pb.ContentPart()] * 4097)] * 2)),
+    ("chat.messages", chat(user(tool_calls=[pb.ToolCall()] * 8193))),
+    ("chat.tool_choice.allowed_names", tools("a", choice=pb.ToolChoice(allowed_names=["b"] * 129))),
+    ("chat", chat(pb.Message(), documents_json="x" * (2**21 + 1))),
+    ("chat", chat(*[assistant(tool_calls=[pb.ToolCall(arguments_json="x" * 2**20)])] * 3)),
+    ("resume.choices", resume(*[pb.ResumeChoice(index=999)] * 129)),
+]
+
+
+@pytest.mark.parametrize(("field", "request_"), LARGE)
+def test_all_is_counted_before_it_is_looked_at(field: str, request_: pb.GenerateRequest):
+    assert refused(validation.generate, request_) == field
 
 
 def test_refusals_never_repeat_the_value():

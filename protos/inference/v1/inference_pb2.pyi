@@ -396,7 +396,7 @@ Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
 class ChatInput(_message.Message):
-    """A conversation."""
+    """A conversation. All JSON texts in it together have at most 2 Mi characters."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -435,7 +435,7 @@ class ChatInput(_message.Message):
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """In order; at least 1."""
+        """In order; 1..4096, with at most 8192 content parts and tool calls in all."""
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
@@ -662,8 +662,8 @@ class ToolChoice(_message.Message):
     """Default AUTO."""
     @_builtins.property
     def allowed_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """If not empty, only these tools; each must be declared. One name with REQUIRED forces that
-        function.
+        """If not empty, only these tools, at most 128; each must be declared. One name with REQUIRED
+        forces that function.
         """
 
     def __init__(
@@ -755,7 +755,7 @@ class TokenInput(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """At least 1."""
+        """At least 1, at most 1048576; in an EmbedRequest that is the bound of all inputs together."""
 
     def __init__(
         self,
@@ -1243,7 +1243,9 @@ class Resume(_message.Message):
     CHOICES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResumeChoice]:
-        """One entry per choice that had delivered anything."""
+        """One entry per choice that had delivered anything; at most 128, with at most 1048576 token ids
+        in all.
+        """
 
     def __init__(
         self,
@@ -1941,7 +1943,7 @@ class DetokenizeRequest(_message.Message):
     """Whether special tokens are left out of the text. Default false."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The tokens."""
+        """The tokens; at most 1048576."""
 
     def __init__(
         self,

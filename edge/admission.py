@@ -19,13 +19,17 @@ class Admission:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Holds a place. Raises ApiError 503 where there is none."""
+    def check(self) -> None:
+        """Raises ApiError 503 where there is no place now."""
         if self.closed:
             raise shutting_down()
         if self.in_flight >= self._limit:
             raise unavailable("The server is overloaded. Please try again later.")
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Holds a place. Raises ApiError 503 where there is none."""
+        self.check()
         self.in_flight += 1
         self._empty.clear()
         try:

@@ -126,8 +126,10 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions."""
     edge, ctx = request.app[EDGE], request[context.KEY]
     settings = edge.settings
+    # A place is taken once the body is here: clients that drip theirs must not hold all of them.
+    edge.admission.check()
+    raw = await body.read(request, settings.max_body_bytes, settings.body_timeout)
     with edge.admission.admit():
-        raw = await body.read(request, settings.max_body_bytes, settings.body_timeout)
         chat = chat_rules.read(jsonbody.parse(raw), settings.default_model, settings.strict)
         model = _model(edge, chat.model)
         ctx.model = model.name

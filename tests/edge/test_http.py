@@ -341,6 +341,30 @@ async def test_at_most_so_many_requests(worker: ScriptedWorker) -> None:
         assert (await edge.post())[0] == 200
 
 
+async def test_a_body_that_drips_holds_no_place(worker: ScriptedWorker) -> None:
+    async with running_edge(worker.address, max_requests=1) as edge:
+        _, writer = await asyncio.open_connection("127.0.0.1", edge.server.port)
+        try:
+            writer.write(
+                f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{{".encode()
+            )
+            await being_served(edge)
+            assert (await edge.post())[0] == 200
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+
+async def being_served(edge: RunningEdge) -> None:
+    """Until the handler of a request has begun, as the metrics, asked by another, count it."""
+    async with asyncio.timeout(5):
+        while True:
+            async with edge.http.get(edge.url + "/metrics") as answer:
+                # This very question is one of them.
+                if "caravan_edge_requests_in_flight 2.0" in await answer.text():
+                    return
+
+
 async def test_http_1_0_and_head(edge: RunningEdge) -> None:
     answer = await raw(edge, b"GET /health HTTP/1.0\r\n\r\n")
     assert b"200 OK" in answer

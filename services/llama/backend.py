@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import TypeVar
 
 from prometheus_client.registry import Collector
@@ -42,7 +42,8 @@ class LlamaBackend(Backend):
         # One that waits for a thread is not yet taking its own time.
         self._turns = asyncio.Semaphore(_PROMPT_THREADS)
         self._lost: asyncio.Future[str] | None = None
-        # Generate calls from their arrival to their end: bounds the queue, prompts being made included.
+        # Calls that use the model, from their arrival to their end: bounds the queue, that for the
+        # prompt threads included.
         self._live = 0
         self._runtime: LlamaRuntime
         self._engine: Engine | None = None
@@ -140,15 +141,11 @@ class LlamaBackend(Backend):
         self, request: pb.GenerateRequest, call: Call
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         """Yields started, deltas, finished."""
-        self._refuse_if_full()
-        self._live += 1
-        try:
+        with self._place():
             job = await self._job(request, call)
             async with aclosing(self._events(job)) as events:
                 async for event in events:
                     yield event
-        finally:
-            self._live -= 1
 
     async def _job(self, request: pb.GenerateRequest, call: Call) -> Job:
         prompt = await self._prompt(lambda: self._prompts.tokens(request))
@@ -176,20 +173,27 @@ class LlamaBackend(Backend):
     async def tokenize(self, request: pb.TokenizeRequest, call: Call) -> pb.TokenizeResponse:
         """See the contract."""
         del call
-        tokens = await self._prompt(lambda: self._prompts.encode_text(request.text))
-        pieces = []
-        if request.with_pieces:
-            pieces = [self._vocabulary.piece(token, special=True) for token in tokens]
-        return pb.TokenizeResponse(token_ids=tokens, pieces=pieces)
+
+        def work() -> pb.TokenizeResponse:
+            answer = pb.TokenizeResponse(token_ids=self._prompts.tokenize(request.text))
+            if request.with_pieces:
+                answer.pieces.extend(
+                    self._vocabulary.piece(token, special=True) for token in answer.token_ids
+                )
+            return answer
+
+        with self._place():
+            return await self._prompt(work)
 
     async def detokenize(self, request: pb.DetokenizeRequest, call: Call) -> pb.DetokenizeResponse:
         """See the contract."""
         del call
-        text = await self._prompt(
-            lambda: detokenize(
-                self._vocabulary, request.token_ids, skip_special=request.skip_special_tokens
+        with self._place():
+            text = await self._prompt(
+                lambda: detokenize(
+                    self._vocabulary, request.token_ids, skip_special=request.skip_special_tokens
+                )
             )
-        )
         return pb.DetokenizeResponse(text=text)
 
     async def render_prompt(
@@ -197,15 +201,26 @@ class LlamaBackend(Backend):
     ) -> pb.RenderPromptResponse:
         """See the contract."""
         del call
-        rendered = await self._prompt(lambda: self._prompts.render(request.chat))
-        tokens = []
-        if request.with_token_ids:
-            tokens = await self._prompt(lambda: self._prompts.encode(rendered))
+        with self._place():
+            rendered = await self._prompt(lambda: self._prompts.render(request.chat))
+            tokens = []
+            if request.with_token_ids:
+                tokens = await self._prompt(lambda: self._prompts.encode_if_hopeful(rendered))
         return pb.RenderPromptResponse(prompt=plain(rendered), token_ids=tokens)
 
     def _running_engine(self) -> Engine:
         assert self._engine is not None, "the chassis calls only between start and stop"
         return self._engine
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Encloses a call that takes prompt threads or the engine. Raises QueueFull."""
+        self._refuse_if_full()
+        self._live += 1
+        try:
+            yield
+        finally:
+            self._live -= 1
 
     def _refuse_if_full(self) -> None:
         places = self._settings.parallel + self._settings.max_waiting

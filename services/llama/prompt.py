@@ -11,7 +11,7 @@ import structlog
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.interface import SpecialToken, Vocabulary
 from services.llama.template import CHATML, OPEN_END, ChatTemplate, TemplateError, plain
-from services.worker.errors import ContextLengthExceeded, TemplateFailed
+from services.worker.errors import ContextLengthExceeded, InvalidField, TemplateFailed
 
 _ROLES = {
     pb.ROLE_SYSTEM: "system",
@@ -50,14 +50,25 @@ class Prompts:
         """The prompt of a request. Raises TemplateFailed, and ContextLengthExceeded early."""
         match request.WhichOneof("input"):
             case "chat":
-                rendered = self.render(request.chat)
-                self._refuse_hopeless(plain(rendered))
-                return self.encode(rendered)
+                return self.encode_if_hopeful(self.render(request.chat))
             case "text":
                 self._refuse_hopeless(request.text.text)
                 return self.encode_text(request.text)
             case _:
                 return list(request.tokens.ids)
+
+    def tokenize(self, text: pb.TextInput) -> list[int]:
+        """Tokens of a raw text that is for no prompt. Raises InvalidField if it is far too long."""
+        try:
+            self._refuse_hopeless(text.text)
+        except ContextLengthExceeded as error:
+            raise InvalidField("text.text", str(error)) from None
+        return self.encode_text(text)
+
+    def encode_if_hopeful(self, rendered: str) -> list[int]:
+        """As `encode`. Raises ContextLengthExceeded for what cannot fit, without encoding it."""
+        self._refuse_hopeless(plain(rendered))
+        return self.encode(rendered)
 
     def _refuse_hopeless(self, text: str) -> None:
         """Some texts take llama.cpp's tokenizers time that grows with the square of their length.

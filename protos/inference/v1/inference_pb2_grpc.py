@@ -123,8 +123,9 @@ class InferenceServiceServicer:
     def Tokenize(self, request, context):
         """Text to token ids. Needs CAPABILITY_TOKENIZE. Idempotent: safe to retry always.
 
-        Statuses: INVALID_ARGUMENT (INVALID_FIELD), FAILED_PRECONDITION (MODEL_MISMATCH),
-        UNIMPLEMENTED (UNSUPPORTED).
+        Statuses: INVALID_ARGUMENT (INVALID_FIELD; also for texts so long that their tokens are
+        certainly more than the context takes), FAILED_PRECONDITION (MODEL_MISMATCH), UNIMPLEMENTED
+        (UNSUPPORTED), RESOURCE_EXHAUSTED (QUEUE_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,8 +144,9 @@ class InferenceServiceServicer:
         """Renders a chat through the model's chat template and generates nothing. Needs
         CAPABILITY_CHAT. Idempotent: safe to retry always.
 
-        Statuses: INVALID_ARGUMENT (INVALID_FIELD, TEMPLATE_FAILED), FAILED_PRECONDITION
-        (MODEL_MISMATCH), UNIMPLEMENTED (UNSUPPORTED).
+        Statuses: INVALID_ARGUMENT (INVALID_FIELD, TEMPLATE_FAILED, and CONTEXT_LENGTH_EXCEEDED for
+        texts too long to be tokenized, where token ids are asked for), FAILED_PRECONDITION
+        (MODEL_MISMATCH), UNIMPLEMENTED (UNSUPPORTED), RESOURCE_EXHAUSTED (QUEUE_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -91,8 +91,9 @@ class InferenceServiceStub:
     Tokenize: _grpc.UnaryUnaryMultiCallable[_inference_pb2.TokenizeRequest, _inference_pb2.TokenizeResponse]
     """Text to token ids. Needs CAPABILITY_TOKENIZE. Idempotent: safe to retry always.
 
-    Statuses: INVALID_ARGUMENT (INVALID_FIELD), FAILED_PRECONDITION (MODEL_MISMATCH),
-    UNIMPLEMENTED (UNSUPPORTED).
+    Statuses: INVALID_ARGUMENT (INVALID_FIELD; also for texts so long that their tokens are
+    certainly more than the context takes), FAILED_PRECONDITION (MODEL_MISMATCH), UNIMPLEMENTED
+    (UNSUPPORTED), RESOURCE_EXHAUSTED (QUEUE_FULL).
     """
     Detokenize: _grpc.UnaryUnaryMultiCallable[_inference_pb2.DetokenizeRequest, _inference_pb2.DetokenizeResponse]
     """Token ids to text. Needs CAPABILITY_TOKENIZE. Idempotent: safe to retry always.
@@ -103,8 +104,9 @@ class InferenceServiceStub:
     """Renders a chat through the model's chat template and generates nothing. Needs
     CAPABILITY_CHAT. Idempotent: safe to retry always.
 
-    Statuses: INVALID_ARGUMENT (INVALID_FIELD, TEMPLATE_FAILED), FAILED_PRECONDITION
-    (MODEL_MISMATCH), UNIMPLEMENTED (UNSUPPORTED).
+    Statuses: INVALID_ARGUMENT (INVALID_FIELD, TEMPLATE_FAILED, and CONTEXT_LENGTH_EXCEEDED for
+    texts too long to be tokenized, where token ids are asked for), FAILED_PRECONDITION
+    (MODEL_MISMATCH), UNIMPLEMENTED (UNSUPPORTED), RESOURCE_EXHAUSTED (QUEUE_FULL).
     """
     GetModelInfo: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetModelInfoRequest, _inference_pb2.GetModelInfoResponse]
     """Says what this worker serves and can do. Idempotent: safe to retry always. The answer is
@@ -156,8 +158,9 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     Tokenize: _aio.UnaryUnaryMultiCallable[_inference_pb2.TokenizeRequest, _inference_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Text to token ids. Needs CAPABILITY_TOKENIZE. Idempotent: safe to retry always.
 
-    Statuses: INVALID_ARGUMENT (INVALID_FIELD), FAILED_PRECONDITION (MODEL_MISMATCH),
-    UNIMPLEMENTED (UNSUPPORTED).
+    Statuses: INVALID_ARGUMENT (INVALID_FIELD; also for texts so long that their tokens are
+    certainly more than the context takes), FAILED_PRECONDITION (MODEL_MISMATCH), UNIMPLEMENTED
+    (UNSUPPORTED), RESOURCE_EXHAUSTED (QUEUE_FULL).
     """
     Detokenize: _aio.UnaryUnaryMultiCallable[_inference_pb2.DetokenizeRequest, _inference_pb2.DetokenizeResponse]  # type: ignore[assignment]
     """Token ids to text. Needs CAPABILITY_TOKENIZE. Idempotent: safe to retry always.
@@ -168,8 +171,9 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Renders a chat through the model's chat template and generates nothing. Needs
     CAPABILITY_CHAT. Idempotent: safe to retry always.
 
-    Statuses: INVALID_ARGUMENT (INVALID_FIELD, TEMPLATE_FAILED), FAILED_PRECONDITION
-    (MODEL_MISMATCH), UNIMPLEMENTED (UNSUPPORTED).
+    Statuses: INVALID_ARGUMENT (INVALID_FIELD, TEMPLATE_FAILED, and CONTEXT_LENGTH_EXCEEDED for
+    texts too long to be tokenized, where token ids are asked for), FAILED_PRECONDITION
+    (MODEL_MISMATCH), UNIMPLEMENTED (UNSUPPORTED), RESOURCE_EXHAUSTED (QUEUE_FULL).
     """
     GetModelInfo: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetModelInfoRequest, _inference_pb2.GetModelInfoResponse]  # type: ignore[assignment]
     """Says what this worker serves and can do. Idempotent: safe to retry always. The answer is
@@ -242,8 +246,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inference_pb2.TokenizeResponse, _abc.Awaitable[_inference_pb2.TokenizeResponse]]:
         """Text to token ids. Needs CAPABILITY_TOKENIZE. Idempotent: safe to retry always.
 
-        Statuses: INVALID_ARGUMENT (INVALID_FIELD), FAILED_PRECONDITION (MODEL_MISMATCH),
-        UNIMPLEMENTED (UNSUPPORTED).
+        Statuses: INVALID_ARGUMENT (INVALID_FIELD; also for texts so long that their tokens are
+        certainly more than the context takes), FAILED_PRECONDITION (MODEL_MISMATCH), UNIMPLEMENTED
+        (UNSUPPORTED), RESOURCE_EXHAUSTED (QUEUE_FULL).
         """
 
     @_abc_1.abstractmethod
@@ -266,8 +271,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Renders a chat through the model's chat template and generates nothing. Needs
         CAPABILITY_CHAT. Idempotent: safe to retry always.
 
-        Statuses: INVALID_ARGUMENT (INVALID_FIELD, TEMPLATE_FAILED), FAILED_PRECONDITION
-        (MODEL_MISMATCH), UNIMPLEMENTED (UNSUPPORTED).
+        Statuses: INVALID_ARGUMENT (INVALID_FIELD, TEMPLATE_FAILED, and CONTEXT_LENGTH_EXCEEDED for
+        texts too long to be tokenized, where token ids are asked for), FAILED_PRECONDITION
+        (MODEL_MISMATCH), UNIMPLEMENTED (UNSUPPORTED), RESOURCE_EXHAUSTED (QUEUE_FULL).
         """
 
     @_abc_1.abstractmethod

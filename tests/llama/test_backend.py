@@ -1,0 +1,86 @@
+"""What the backend does around the engine: admission and its end; over fakes, without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from protos.inference.v1 import inference_pb2 as pb
+from services.llama.backend import LlamaBackend
+from services.llama.config import LlamaSettings
+from services.llama.load import Load
+from services.llama.prompt import Prompts
+from services.worker.backend import Call
+from services.worker.errors import InvalidField, QueueFull
+from tests.llama.fake_runtime import FakeVocabulary
+
+CALL = Call("test", None)
+CHAT = pb.ChatInput(
+    messages=[pb.Message(role=pb.ROLE_USER, content=[pb.ContentPart(text="Hello")])]
+)
+
+
+def made(*, context: int = 100, **settings: Any) -> Any:
+    backend: Any = LlamaBackend(LlamaSettings(model="none.gguf", **settings))
+    backend._vocabulary = FakeVocabulary()
+    backend._prompts = Prompts(backend._vocabulary, None, context)
+    backend._engine = SimpleNamespace(load=Load())
+    return backend
+
+
+def uses(backend: LlamaBackend) -> list[Any]:
+    """One call of each RPC that takes a prompt thread."""
+    return [
+        backend.tokenize(pb.TokenizeRequest(text=pb.TextInput(text="a")), CALL),
+        backend.detokenize(pb.DetokenizeRequest(token_ids=[65]), CALL),
+        backend.render_prompt(pb.RenderPromptRequest(chat=CHAT), CALL),
+    ]
+
+
+async def test_calls_for_the_prompt_threads_are_bounded():
+    backend = made(parallel=1, max_waiting=0)
+    with backend._place():
+        for use in uses(backend):
+            with pytest.raises(QueueFull):
+                await use
+        with pytest.raises(QueueFull):
+            await anext(backend.generate(pb.GenerateRequest(), CALL))
+    for use in uses(backend):
+        await use
+    assert backend._live == 0
+
+
+async def test_they_count_while_they_run():
+    backend = made(parallel=1, max_waiting=0)
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(text: pb.TextInput) -> list[int]:
+        entered.set()
+        release.wait(30)
+        return [7]
+
+    backend._prompts.tokenize = slow
+    first, *others = uses(backend)
+    running = asyncio.create_task(first)
+    await asyncio.to_thread(entered.wait, 30)
+    for use in others:
+        with pytest.raises(QueueFull):
+            await use
+    release.set()
+    assert (await running).token_ids == [7]
+
+
+async def test_a_text_far_beyond_the_context_is_not_tokenized():
+    backend = made(context=10)
+    for length in (39, 40):
+        request = pb.TokenizeRequest(text=pb.TextInput(text="x" * length), with_pieces=True)
+        if length == 39:
+            assert list((await backend.tokenize(request, CALL)).pieces) == [b"x"] * 39
+            continue
+        with pytest.raises(InvalidField) as caught:
+            await backend.tokenize(request, CALL)
+        assert caught.value.metadata == {"field": "text.text"}

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import grpc
+import structlog
 
 from common.transport import REQUEST_ID_KEY, Failure, read_rpc_error
 from edge import errors
 from edge.errors import ApiError
 from edge.pool import Lease, Pool
 from protos.inference.v1 import inference_pb2 as pb
+
+log = structlog.get_logger()
 
 # Reasons of a worker that is well and did no work: another try costs nothing.
 _REFUSALS: Final = frozenset(
@@ -71,6 +74,7 @@ class Generation:
         self._pool = pool
         self._model = model
         self._request = request
+        self._request_id = request_id
         self._metadata = ((REQUEST_ID_KEY, request_id),)
         self._patience = patience
         self._loop = asyncio.get_running_loop()
@@ -97,7 +101,7 @@ class Generation:
         """Waits until a worker has admitted the request."""
         event = await self._event()
         if event.WhichOneof("event") != "started":
-            self._broken()
+            self._broken(f"`{event.WhichOneof('event')}` before `started`")
         self._announced = True
         return event.started
 
@@ -133,6 +137,8 @@ class Generation:
             except _LostError as lost:
                 self._give_up_or_go_on(lost.failure)
                 continue
+            if event is None:
+                self._broken("ended the call without `finished`")
             kind = event.WhichOneof("event")
             if kind is None:
                 # A later version's event.
@@ -164,7 +170,8 @@ class Generation:
         if self._timer is None:
             self._ring_in(self._limit)
 
-    async def _read(self) -> pb.GenerateResponse:
+    async def _read(self) -> pb.GenerateResponse | None:
+        """The next message; None at the end of the call."""
         # Silence is the worker's only while it is asked: a slow client pauses the asking.
         self._since, self._reading = self._loop.time(), True
         try:
@@ -184,9 +191,7 @@ class Generation:
             raise _LostError(self._silence()) from None
         finally:
             self._reading = False
-        if event is grpc.aio.EOF:
-            self._broken()
-        return event  # type: ignore[no-any-return]
+        return None if event is grpc.aio.EOF else event
 
     def _silence(self) -> Failure:
         """A worker that does not even admit counts as gone; one that stopped, as too late."""
@@ -196,6 +201,9 @@ class Generation:
     def _give_up_or_go_on(self, failure: Failure) -> None:
         self._drop()
         self._last = errors.from_failure(failure)
+        if self._last.code == errors.internal().code:
+            # Not its words: they may have some of the prompt's. Its own log has them.
+            self._log("worker failed", code=failure.code.name)
         if failure.reason not in _REFUSALS:
             self._lost += 1
         if self._delivered or not may_retry(failure, self._lost):
@@ -231,5 +239,10 @@ class Generation:
         if self._lease is not None:
             self._lease.release()
 
-    def _broken(self) -> NoReturn:
+    def _broken(self, what: str) -> NoReturn:
+        self._log("worker broke the contract", what=what)
         raise errors.internal()
+
+    def _log(self, event: str, **fields: str) -> None:
+        # The client is told nothing but that something failed.
+        log.error(event, worker=self.worker, request_id=self._request_id, **fields)

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from edge import sse
+from edge.errors import ApiError
 from edge.generation import Generation
 from edge.openai.chat_response import merge
 from protos.inference.v1 import inference_pb2 as pb
@@ -158,7 +159,11 @@ class Events:
                 await asyncio.wait({drained, self._read}, return_when=asyncio.FIRST_COMPLETED)
                 if not self._read.done():
                     break
-                event = await self._event()
+                try:
+                    event = await self._event()
+                except ApiError:
+                    # What came before it goes first: the read, kept, raises it once more.
+                    break
                 if isinstance(event, pb.Finished):
                     last = [event]
                 else:

@@ -1,6 +1,6 @@
 """Trains the embedding model: a smaller Llama whose mean-pooled states are alike for sentences that mean the same.
 
-    python -m models.demo.embed --steps 800 --out models/caravan-demo-embed.gguf
+    python -m models.demo.embed --steps 300 --out models/caravan-demo-embed.gguf
 
 Contrastive (InfoNCE): of all second phrasings in a batch, the own one must be the nearest. Minutes on two cores.
 """
@@ -91,7 +91,7 @@ def train(options: argparse.Namespace) -> Llama:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parents[1] / "caravan-demo-embed.gguf"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,19 @@ from services.worker.main import command
 
 def main() -> int:
     """Serves until told to stop; the exit code."""
-    return command("caravan-llama", LlamaSettings, _make_backend)
+    made: list[LlamaBackend] = []
+
+    def make(settings: LlamaSettings) -> LlamaBackend:
+        made.append(_make_backend(settings))
+        return made[-1]
+
+    code = command("caravan-llama", LlamaSettings, make)
+    if any(backend.abandoned for backend in made):
+        # Python would wait for the thread, for as long as a tokenizer may take.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _make_backend(settings: LlamaSettings) -> LlamaBackend:

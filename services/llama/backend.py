@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from contextlib import aclosing, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import structlog
 from prometheus_client.registry import Collector
 
 from protos.inference.v1 import inference_pb2 as pb
@@ -26,9 +27,13 @@ from services.worker.errors import ContextLengthExceeded, InvalidField, QueueFul
 # A rendering ends itself before that (template.MAX_SECONDS); this is for what cannot.
 _PROMPT_SECONDS = 10.0
 _PROMPT_THREADS = 2
+# How long `stop` waits for what these threads still do.
+_STOP_SECONDS = 5.0
 _LEAST_RETRY, _MOST_RETRY = 0.5, 30.0
 
 T = TypeVar("T")
+
+_log = structlog.get_logger()
 
 
 class LlamaBackend(Backend):
@@ -38,7 +43,11 @@ class LlamaBackend(Backend):
         self._settings = settings
         self._metrics = Metrics()
         # Templates and tokenizers take milliseconds and more: never on the event loop.
-        self._executor = ThreadPoolExecutor(_PROMPT_THREADS, thread_name_prefix="prompt")
+        self._executor = futures.ThreadPoolExecutor(_PROMPT_THREADS, thread_name_prefix="prompt")
+        # What they have to do, and do even when nobody waits for it any more.
+        self._at_work: set[futures.Future[Any]] = set()
+        # Whether `stop` left a thread behind that Python would wait for at its end.
+        self.abandoned = False
         # One that waits for a thread is not yet taking its own time.
         self._turns = asyncio.Semaphore(_PROMPT_THREADS)
         self._lost: asyncio.Future[str] | None = None
@@ -98,8 +107,14 @@ class LlamaBackend(Backend):
         if self._engine is not None:
             await self._engine.stop()
             self._engine = None
-        # Waits for a load that was cut short, too: only then it is known what there is to free.
-        await asyncio.to_thread(self._executor.shutdown)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        # A load that was cut short, too: only after it, it is known what there is to free.
+        ended = await asyncio.to_thread(futures.wait, set(self._at_work), _STOP_SECONDS)
+        if ended.not_done:
+            # What it uses must not be freed under it; the process's end takes all.
+            _log.warning("work that takes too long is left behind")
+            self.abandoned = True
+            return
         if hasattr(self, "_runtime"):
             self._runtime.close()
 
@@ -238,4 +253,7 @@ class LlamaBackend(Backend):
                 raise TemplateFailed("making the prompt takes too long") from None
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        future = self._executor.submit(work)
+        self._at_work.add(future)
+        future.add_done_callback(self._at_work.discard)
+        return await asyncio.wrap_future(future)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from protos.inference.v1 import inference_pb2 as pb
+from services.llama.__main__ import main
 from services.llama.backend import LlamaBackend
 from services.llama.config import LlamaSettings
 from services.llama.load import Load
@@ -72,6 +73,59 @@ async def test_they_count_while_they_run():
             await use
     release.set()
     assert (await running).token_ids == [7]
+
+
+async def test_stopping_does_not_wait_for_ever_for_a_thread(monkeypatch):
+    monkeypatch.setattr("services.llama.backend._STOP_SECONDS", 0.05)
+    backend = made()
+    closed: list[bool] = []
+    backend._engine = None
+    backend._runtime = SimpleNamespace(close=lambda: closed.append(True))
+    entered, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        entered.set()
+        release.wait(30)
+
+    running = asyncio.create_task(backend._in_thread(work))
+    await asyncio.to_thread(entered.wait, 30)
+    # Nobody waits for it, and it goes on.
+    running.cancel()
+    await asyncio.wait([running])
+
+    await asyncio.wait_for(backend.stop(), 20)
+
+    assert backend.abandoned
+    assert closed == [], "freed what a thread still uses"
+    release.set()
+
+
+async def test_stopping_frees_the_model():
+    backend = made()
+    closed: list[bool] = []
+    backend._engine = None
+    backend._runtime = SimpleNamespace(close=lambda: closed.append(True))
+    await backend._in_thread(lambda: None)
+    await backend.stop()
+    assert closed == [True]
+    assert not backend.abandoned
+
+
+def test_the_process_ends_without_a_thread_left_behind(monkeypatch):
+    def command(prog: str, settings: Any, make: Any) -> int:
+        make(LlamaSettings(model="hf:a/b:c")).abandoned = True
+        return 7
+
+    class LeftError(Exception):
+        pass
+
+    def leave(code: int) -> None:
+        raise LeftError(code)
+
+    monkeypatch.setattr("services.llama.__main__.command", command)
+    monkeypatch.setattr("os._exit", leave)
+    with pytest.raises(LeftError, match="7"):
+        main()
 
 
 async def test_a_text_far_beyond_the_context_is_not_tokenized():

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 
 from edge import errors
 from edge.errors import ApiError, invalid
@@ -60,7 +61,10 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """A head that cannot be parsed, or a failure outside of the application."""
         del request, message
-        if status < 500:
+        if isinstance(exc, ContentEncodingError):
+            # aiohttp knows these names, and not how to unpack them here.
+            error = errors.unsupported_encoding()
+        elif status < 500:
             error = invalid("The request is not valid HTTP, or its head is too large.")
         else:
             self.log_exception("connection failed", exc_info=exc)

@@ -99,6 +99,16 @@ def too_large(limit: int) -> ApiError:
     return ApiError(413, f"Request body too large. The maximum is {limit} bytes.")
 
 
+def unsupported_encoding() -> ApiError:
+    """415: the body is compressed in a way that is not understood here."""
+    return ApiError(415, "Unsupported Content-Encoding: only gzip and deflate are understood.")
+
+
+def unknown_expectation() -> ApiError:
+    """417: the request expects something else than `100-continue`."""
+    return ApiError(417, "Unknown Expect: only 100-continue is understood.")
+
+
 def too_slow() -> ApiError:
     """408: the request did not arrive in time."""
     return ApiError(408, "The request did not arrive in time.")

@@ -84,6 +84,18 @@ class EventReader:
         return [event async for event in self]
 
 
+async def raw(edge: RunningEdge, data: bytes) -> bytes:
+    """All that comes back on a connection that is then closed by the edge."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.server.port)
+    try:
+        writer.write(data)
+        async with asyncio.timeout(5):
+            return await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
 def text_of(events: Sequence[Any], index: int = 0) -> str:
     return "".join(
         choice["delta"].get("content") or ""

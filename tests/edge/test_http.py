@@ -12,7 +12,7 @@ import pytest
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker.errors import ContextLengthExceeded, InvalidField
-from tests.edge.running import CHAT, RunningEdge, chat_body, running_edge, text_of
+from tests.edge.running import CHAT, RunningEdge, chat_body, raw, running_edge, text_of
 from tests.fakes.script import ADMISSION, Script, ScriptedCall
 from tests.fakes.scripted import ALL_CAPABILITIES, model_info
 from tests.fakes.worker import ScriptedWorker, scripted_worker
@@ -281,18 +281,6 @@ async def test_request_ids(edge: RunningEdge, worker: ScriptedWorker) -> None:
     for bad in ("x" * 129, "a b"):
         async with edge.http.get(edge.url + "/health", headers={"x-request-id": bad}) as answer:
             assert answer.headers["x-request-id"].startswith("req_")
-
-
-async def raw(edge: RunningEdge, data: bytes) -> bytes:
-    """All that comes back on a connection that is then closed by the edge."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", edge.server.port)
-    try:
-        writer.write(data)
-        async with asyncio.timeout(5):
-            return await reader.read()
-    finally:
-        writer.close()
-        await writer.wait_closed()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""Heads that ask for what is not done here are refused in OpenAI's shape, by name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.edge.running import CHAT, chat_body, raw, running_edge
+from tests.fakes.worker import scripted_worker
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, br", "BR"])
+async def test_an_unknown_content_encoding_is_named_as_what_is_wrong(encoding: str) -> None:
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Encoding: {encoding}\r\n"
+    )
+    async with running_edge(ready=False) as edge:
+        answer = await raw(edge, head.encode() + b"Content-Length: 2\r\n\r\n{}")
+    assert answer.split(b" ", 2)[1] == b"415"
+    error = json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]
+    assert error["type"] == "invalid_request_error"
+    assert "Content-Encoding" in error["message"]
+
+
+async def test_expectations() -> None:
+    body = json.dumps(chat_body()).encode()
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+    )
+    async with scripted_worker() as worker, running_edge(worker.address) as edge:
+        refused = await raw(edge, head.encode() + b"Expect: foo\r\n\r\n" + body)
+        answer = await raw(edge, head.encode() + b"Expect: 100-continue\r\n\r\n" + body)
+    assert refused.startswith(b"HTTP/1.1 417 ")
+    assert json.loads(refused.split(b"\r\n\r\n", 1)[1])["error"]["type"] == "invalid_request_error"
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")

@@ -323,8 +323,12 @@ class Engine:
         """After a failed step nobody knows what the cache holds: all that used it fail."""
         self._failures += 1
         _log.error("engine step failed", exc_info=error, failures=self._failures)
-        running = list(self._running.values())
-        for sequence in running:
+        # The second time in a row it may be for one that waits: it would fail every step to come.
+        at_fault = [*self._running.values()]
+        if self._failures > 1:
+            at_fault += self._waiting.values()
+            self._waiting.clear()
+        for sequence in at_fault:
             self._outbox.append((sequence.stream, EngineFailed()))
         self._running.clear()
         self._free_slots = list(reversed(range(self._limits.slots)))

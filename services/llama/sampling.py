@@ -29,6 +29,8 @@ _MASK = 2**64 - 1
 _CANDIDATES = (1024, 16384)
 # Values up to which equal ones are kept in order: sorting so takes several times as long.
 _STABLE = 4096
+# Below it only the likeliest token has any weight, and 1 / temperature may overflow.
+_LEAST_TEMPERATURE = 1e-6
 # Weights of one partial sum.
 _BLOCK = 512
 # Columns of the strided maximum that bounds the k-th largest logit from below.
@@ -102,7 +104,7 @@ class Sampler:
         """The token at this position of the completion (from 0). Leaves `logits` unchanged."""
         logits = self._adjusted(logits, suppressed)
         params = self._params
-        if params.temperature <= 0 or params.top_k == 1:
+        if params.temperature < _LEAST_TEMPERATURE or params.top_k == 1:
             return int(logits.argmax())
         draw = uniform(params.seed, self._choice, position)
         if not params.truncates:

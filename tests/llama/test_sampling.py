@@ -45,6 +45,14 @@ def support(logits: Logits, **params: Any) -> set[int]:
     return set(np.flatnonzero(draws(logits, **params)))
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-45, 1e-39, 1e-7])
+@pytest.mark.parametrize("params", [{}, {"top_p": 0.9}])
+@pytest.mark.filterwarnings("error")
+def test_a_tiny_temperature_is_greedy(temperature: float, params: dict[str, float]):
+    logits = some_logits()
+    assert support(logits, temperature=temperature, **params) == {int(logits.argmax())}
+
+
 def test_randomness_depends_on_seed_choice_and_position_only():
     logits = some_logits()
     tokens = {}

@@ -89,7 +89,7 @@ class LlamaBackend(Backend):
             cpu_variant=settings.cpu_variant,
         )
         self._runtime = LlamaRuntime(path, options)
-        trained = header.setting("context_length")
+        trained = sizing.trained_context(header)
         self._context = min(self._runtime.cells, trained or self._runtime.cells)
         self._vocabulary = self._runtime.vocabulary
         try:

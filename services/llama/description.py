@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from protos.inference.v1 import inference_pb2 as pb
+from services.llama import sizing
 from services.llama.config import LlamaSettings
 from services.llama.runtime.gguf import Header
+
+_log = structlog.get_logger()
 
 _CAPABILITIES = (
     pb.CAPABILITY_GENERATE,
@@ -23,6 +28,15 @@ _RECOMMENDED = {
     "top_k": "general.sampling.top_k",
     "min_p": "general.sampling.min_p",
     "repetition_penalty": "general.sampling.penalty_repeat",
+}
+# As the contract bounds them; NaN is in none.
+_RANGES = {
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "top_k": (0, 2**32 - 1),
+    "min_p": (0.0, 1.0),
+    # Greater than 0, in single precision.
+    "repetition_penalty": (1e-30, 1e30),
 }
 _OPENAI: dict[str, Any] = {
     "temperature": 1.0,
@@ -43,7 +57,7 @@ def describe(
         owned_by=_text(header.metadata.get("general.organization")),
         capabilities=_CAPABILITIES,
         context_length=context,
-        trained_context_length=header.setting("context_length") or 0,
+        trained_context_length=sizing.trained_context(header),
         vocabulary_size=vocabulary,
         architecture=header.architecture,
         quantization=header.quantization,
@@ -67,11 +81,22 @@ def default_sampling(settings: LlamaSettings, header: Header) -> pb.SamplingPara
     for name, key in _RECOMMENDED.items():
         value = getattr(settings, name)
         if value is None:
-            value = header.metadata.get(key)
-        if not isinstance(value, int | float):
-            value = _OPENAI[name]
-        setattr(result, name, value)
+            value = _recommended(name, header.metadata.get(key))
+        setattr(result, name, _OPENAI[name] if value is None else value)
     return result
+
+
+def _recommended(name: str, value: object) -> float | None:
+    """What the file says, if a request could say it too: files are written by anybody."""
+    if value is None:
+        return None
+    whole = name == "top_k"
+    least, most = _RANGES[name]
+    number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if number and least <= value <= most:  # type: ignore[operator]
+        return value  # type: ignore[return-value]
+    _log.warning("the model's recommendation is out of range and ignored", field=name)
+    return None
 
 
 def _text(value: object) -> str:

@@ -32,6 +32,16 @@ def bytes_per_cell(header: Header, type_k: str, type_v: str) -> float:
     return float(layers * kv_heads * (key * _BYTES[type_k] + value * _BYTES[type_v]))
 
 
+def trained_context(header: Header) -> int:
+    """Tokens; 0 where the file does not say. Raises StartupError for what is no length."""
+    said = header.setting("context_length")
+    if said is None:
+        return 0
+    if not isinstance(said, int) or isinstance(said, bool) or not 0 <= said < 2**31:
+        raise StartupError("broken GGUF file: its context_length is no number of tokens")
+    return said
+
+
 def choose_cells(
     header: Header,
     wanted: int,
@@ -46,7 +56,7 @@ def choose_cells(
     `memory` is what is available, in bytes; None: not known. Raises StartupError when it cannot
     work, instead of being killed for memory later.
     """
-    trained = header.setting("context_length") or 0
+    trained = trained_context(header)
     per_cell = bytes_per_cell(header, type_k, type_v)
     if memory is None or gpu:
         return wanted or trained or _UNKNOWN_CONTEXT

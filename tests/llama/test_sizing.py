@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.llama.config import LlamaSettings
 from services.llama.description import default_sampling, model_name
@@ -75,6 +76,28 @@ def test_sampling_defaults_operator_then_model_then_openai():
     model = header(**{"general.sampling.temp": 0.9, "general.sampling.top_k": 20})
     merged = default_sampling(settings, model)
     assert (merged.temperature, merged.top_k, merged.top_p) == (0.5, 20, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temp", float("nan")), ("temp", -0.1), ("temp", "hot"), ("temp", True),
+        ("top_k", -1), ("top_k", 40.0), ("top_k", 2**32), ("top_p", 1.5), ("min_p", float("inf")),
+        ("penalty_repeat", 0.0), ("penalty_repeat", float("inf")), ("penalty_repeat", 10**400),
+    ],
+)  # fmt: skip
+def test_a_recommendation_that_no_request_could_make_is_ignored(key: str, value: object):
+    said = header(**{f"general.sampling.{key}": value})
+    plain = default_sampling(LlamaSettings(model="m"), header())
+    with capture_logs() as logs:
+        assert default_sampling(LlamaSettings(model="m"), said) == plain
+    assert [line["log_level"] for line in logs] == ["warning"]
+
+
+@pytest.mark.parametrize("value", [4096.0, "4096", True, -1, 2**31, [4096]])
+def test_a_context_that_is_no_length_is_a_sentence(value: object):
+    with pytest.raises(StartupError, match="context_length"):
+        choose_cells(header(**{"llama.context_length": value}), 0, **F16, memory=None, gpu=False)
 
 
 def test_model_name_operator_then_model_then_file(tmp_path):

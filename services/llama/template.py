@@ -1,4 +1,6 @@
-"""Renders a model's chat template: untrusted code over untrusted data, so sandboxed and bounded.
+"""Renders a model's chat template: untrusted code over untrusted data, so in a sandbox.
+
+Its loops, its output and the usual ways to make huge values (template_bounds) are bounded.
 
 Text that users gave must never become a control token. Where such a text occurs in what they
 gave, it is broken with MARK before rendering; what the template itself writes is not. `split`
@@ -17,8 +19,13 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
+from jinja2.filters import do_indent
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+from services.llama import template_bounds as bounds
+from services.llama.template_bounds import MAX_CHARACTERS
 
 # Noncharacters (Unicode chapter 23.7): no text needs them, so they are taken out of users' text.
 MARK = "\ufdd0"
@@ -28,7 +35,6 @@ _RESERVED = str.maketrans("", "", MARK + OPEN_END)
 
 # Limits of one rendering.
 MAX_SECONDS = 2.0
-MAX_CHARACTERS = 16 * 2**20
 _MAX_ITERATIONS = 1_000_000
 
 CHATML = (
@@ -55,6 +61,7 @@ class ChatTemplate:
         try:
             tree = environment.parse(source)
             _bound_loops(tree)
+            _Concatenations().visit(tree)
             code = environment.compile(tree)
             self._template = jinja2.Template.from_code(environment, code, environment.globals)
         except (jinja2.TemplateError, RecursionError) as error:
@@ -159,22 +166,54 @@ def _bound_loops(tree: nodes.Template) -> None:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Also refuses to make huge values by multiplication."""
+    """Also refuses to make huge values (see template_bounds for which)."""
 
-    intercepted_binops = frozenset(("*", "**"))
+    intercepted_binops = frozenset(("*", "**", "+", "%"))
 
     def call_binop(
         self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
     ) -> Any:
-        """Multiplies, or raises TemplateError."""
-        too_large = _weight(left) * _weight(right) > MAX_CHARACTERS
-        if too_large if operator == "*" else max(_weight(left), _weight(right)) > 64:
-            raise TemplateError("the chat template computes something too large")
+        """Computes, or raises TooLargeError."""
+        bounds.operation(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
+    def call(self, context: jinja2.runtime.Context, obj: Any, /, *args: Any, **named: Any) -> Any:
+        """Calls, or raises TooLargeError."""
+        owner = getattr(obj, "__self__", None)
+        if isinstance(owner, str):
+            bounds.method(owner, obj.__name__, args, named)
+        return super().call(context, obj, *args, **named)
 
-def _weight(value: Any) -> float:
-    return abs(value) if isinstance(value, int | float) else len(value)
+
+class _Concatenations(NodeTransformer):
+    """Makes `~` a filter that looks at the size."""
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 -- named by jinja2
+        self.generic_visit(node)
+        parts = nodes.List(node.nodes)
+        made = nodes.Filter(parts, "_concatenated", [], [], None, None)
+        return made.set_lineno(node.lineno)
+
+
+def _center(value: str, width: int = 80) -> str:
+    bounds.width(width)
+    return str(value).center(width)
+
+
+def _indent(value: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    bounds.width(width)
+    bounds.replacing(str(value), "\n", " " * width if isinstance(width, int) else width)
+    return do_indent(value, width, first, blank)
+
+
+def _replace(value: object, old: object, new: object, count: int = -1) -> str:
+    bounds.replacing(str(value), str(old), str(new))
+    return str(value).replace(str(old), str(new), count)
+
+
+def _format(value: object, *args: Any, **named: Any) -> str:
+    bounds.formatting(str(value), named or args, "%")
+    return str(value) % (named or args)
 
 
 class _Generation(Extension):
@@ -197,6 +236,11 @@ def _environment() -> _Environment:
     )
     environment.filters["tojson"] = _tojson
     environment.filters["_bounded"] = _bounded
+    environment.filters["_concatenated"] = bounds.concatenated
+    environment.filters["center"] = _center
+    environment.filters["indent"] = _indent
+    environment.filters["replace"] = _replace
+    environment.filters["format"] = _format
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _strftime_now
     return environment

@@ -41,6 +41,18 @@ def test_blocks_are_trimmed_like_hugging_face_does():
     ) == ("1\n2\n")
 
 
+def test_texts_are_put_together_as_ever():
+    source = (
+        "{{ x + 'b' ~ 1 ~ none }} {{ 7 % 4 + 1 }} {{ '%s-%02d' % (x, 3) }} {{ '%s' | format(x) }}"
+        " {{ '{}{:>3}'.format(x, 1) }} {{ x | center(3) }}. {{ 'a\nb' | indent(2) }}"
+        " {{ 'in 2024: %s' % x }} {{ 'at: 2024 {}'.format(x) }} {{ 'aab' | replace('a', 'c', 1) }} {{ 'aab'.replace('a', 'c') }} {{ [1] + [2] }}"
+    )
+    assert (
+        render(source, x="a")
+        == "ab1None 4 a-03 a a  1  a . a\n  b in 2024: a at: 2024 a cab ccb [1, 2]"
+    )
+
+
 def test_loop_controls_and_loop_variables():
     source = "{% for i in x %}{% if i == 3 %}{% break %}{% endif %}{{ i }}/{{ loop.length }} {% endfor %}"
     assert render(source, x=[1, 2, 3, 4]) == "1/4 2/4 "
@@ -68,6 +80,20 @@ def test_the_templates_own_message_comes_through():
         "{{ cycler.__init__.__globals__ }}",
         "{{ 'a' * 10 ** 9 }}",
         "{{ [0] * 99999999 }}",
+        "{% set y = namespace(v='ab' * 4096) %}{% for i in range(30) %}{% set y.v = y.v + y.v %}{% endfor %}",
+        "{% set y = namespace(v='ab' * 4096) %}{% for i in range(30) %}{% set y.v = y.v ~ y.v %}{% endfor %}",
+        "{{ 'a' | center(10 ** 8) }}",
+        "{{ 'a'.center(99999999) }}",
+        "{{ 'a\\nb' | indent(99999999) }}",
+        "{{ '%099999999d' % 1 }}",
+        "{{ '%099999999d' | format(1) }}",
+        "{{ '%5.99999999f' % 1 }}",
+        "{{ '%(a%)099999999d' % {'a%': 1} }}",
+        "{{ '%*d' % (99999999, 1) }}",
+        "{{ '{:99999999}'.format(1) }}",
+        "{{ '{:{}}'.format(1, 99999999) }}",
+        "{{ ('a' * 8192) | replace('a', 'a' * 8192) | length }}",
+        "{{ ('a' * 8192).replace('a', 'a' * 8192) | length }}",
         "{{ 2 ** 100000 }}",
         "{% for i in range(10 ** 9) %}{% endfor %}",
         "{{ x.nothing.more }}",

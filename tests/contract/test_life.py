@@ -36,7 +36,7 @@ async def test_cancelling_frees_the_worker(stub: Stub, model: pb.ModelInfo):
 
 
 async def test_a_deadline_frees_the_worker(stub: Stub, model: pb.ModelInfo):
-    call: Any = stub.Generate(long(model), timeout=1)
+    call: Any = stub.Generate(long(model), timeout=5)
     assert (await call.read()).HasField("started")
     await until_load(stub, lambda load: load.running > 0)
 
@@ -54,6 +54,8 @@ async def test_calls_run_side_by_side(stub: Stub, model: pb.ModelInfo):
     assert events[-1].HasField("finished")
     assert not unread.done()
     unread.cancel()
+    # The next test finds the worker as this one did.
+    await until_load(stub, lambda load: not load.running and not load.waiting)
 
 
 async def test_load_is_told_at_once_and_when_it_changes(stub: Stub, model: pb.ModelInfo):

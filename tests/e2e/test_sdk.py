@@ -80,10 +80,12 @@ def test_seed_repeats(client: openai.OpenAI) -> None:
     def draw(seed: int) -> str | None:
         answer = client.chat.completions.create(
             model=MODEL_NAME,
-            messages=[{"role": "user", "content": "Write a poem about indian elephants"}],
+            messages=[{"role": "user", "content": "Say something about gravity and zebras, please"}],
             temperature=2.0,
             seed=seed,
-            max_tokens=24,
+            max_tokens=60,
+            # The model is sure of its first words; what comes after its end is anybody's guess.
+            extra_body={"ignore_eos": True},
         )
         return answer.choices[0].message.content
 

@@ -128,5 +128,6 @@ def _one_line(error: ValidationError) -> str:
     for item in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in item["loc"])
         flag = f"--{name.replace('_', '-')}: " if name else ""
-        parts.append(f"{flag}{item['msg']}")
+        # What a validator says is a sentence of its own.
+        parts.append(f"{flag}{item['msg'].removeprefix('Value error, ')}")
     return "; ".join(parts)

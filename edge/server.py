@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import Final
 
@@ -77,6 +78,8 @@ class EdgeServer:
             )
         except (OSError, socket.gaierror) as error:
             await self._runner.cleanup()
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigError(f"port {settings.port} is in use") from None
             reason = error.strerror or str(error)
             raise ConfigError(
                 f"cannot listen on {settings.host}:{settings.port}: {reason.lower()}"

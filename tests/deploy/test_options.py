@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 import pytest
@@ -66,7 +67,7 @@ def test_ports_of_workers_are_not_the_kernels_to_hand_out_and_never_the_same(mon
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", ports[0]))
         drawn = iter([ports[0], ports[1], ports[1], ports[2]])
-        monkeypatch.setattr(options.random, "randrange", lambda *_: next(drawn))
+        monkeypatch.setattr(random, "randrange", lambda *_: next(drawn))
         assert options.free_ports(2) == ports[1:3]
 
 

@@ -60,9 +60,8 @@ def test_killed_worker_ends_the_stream_with_an_error(tmp_path: Path) -> None:
         refused = httpx.post(
             f"{stack.base_url}/chat/completions", json={**LONG, "stream": False}, timeout=20
         )
-        assert refused.status_code in (404, 503)
-        if refused.status_code == 503:
-            assert "retry-after" in refused.headers
+        assert refused.status_code == 503
+        assert "retry-after" in refused.headers
 
 
 def test_second_worker_takes_over(tmp_path: Path) -> None:
@@ -92,7 +91,7 @@ def test_client_gone_frees_the_worker(stack: Stack) -> None:
 
 def test_worker_drains_on_sigterm(tmp_path: Path) -> None:
     with running_stack(tmp_path) as stack:
-        body = {**LONG, "max_tokens": 120}
+        body = {**LONG, "max_tokens": 400}
         with httpx.stream(
             "POST", f"{stack.base_url}/chat/completions", json=body, timeout=30
         ) as answer:
@@ -116,10 +115,11 @@ def test_up_serves_and_ctrl_c_ends_it_during_generation(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         with httpx.stream("POST", url, json=LONG, timeout=30) as answer:
             reader = events(answer)
-            next(reader)
+            seen = [next(reader)]
             up.popen.send_signal(signal.SIGINT)
-            for _ in reader:
-                pass
+            seen += reader
+        # Either it was done within the grace, or it was told that it is cut off.
+        assert seen[-1] == "[DONE]" or "error" in json.loads(seen[-1])
         assert up.popen.wait(60) in (0, 130)
         assert get(f"http://127.0.0.1:{port}/health")[0] == 0
     finally:

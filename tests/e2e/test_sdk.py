@@ -80,7 +80,9 @@ def test_seed_repeats(client: openai.OpenAI) -> None:
     def draw(seed: int) -> str | None:
         answer = client.chat.completions.create(
             model=MODEL_NAME,
-            messages=[{"role": "user", "content": "Say something about gravity and zebras, please"}],
+            messages=[
+                {"role": "user", "content": "Say something about gravity and zebras, please"}
+            ],
             temperature=2.0,
             seed=seed,
             max_tokens=60,

@@ -1,6 +1,12 @@
+"""Which CPU backend is loaded: the best that survives a trial, and the answer is remembered."""
+
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -36,7 +42,9 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         libs,
         "_by_score",
-        lambda variants: sorted((n for n in variants if SCORES[n]), key=lambda n: -SCORES[n]),
+        lambda libggml, variants: sorted(
+            (n for n in variants if SCORES[n]), key=lambda n: -SCORES[n]
+        ),
     )
     monkeypatch.setattr(libs, "_load", load)
     return lib, probed, loaded
@@ -99,3 +107,23 @@ def test_a_wheel_with_its_backends_linked_in(tmp_path):
     assert libs.load_backends(tmp_path, "auto") == "static"
     with pytest.raises(StartupError, match="linked in"):
         libs.load_backends(tmp_path, "avx2")
+
+
+def test_a_process_without_the_bindings_finds_the_same_variant(tmp_path):
+    spec = find_spec("llama_cpp")
+    assert spec is not None
+    lib_dir = Path(str(spec.origin)).parent / "lib"
+    program = (
+        "import sys; from pathlib import Path; from services.llama.runtime.libs import load_backends;"
+        "print(load_backends(Path(sys.argv[1]), 'auto'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(lib_dir)],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1]

@@ -91,16 +91,18 @@ def _best(libggml: Path, variants: dict[str, Path]) -> str:
     remembered = _read_cache(cache).get(key)
     if remembered in variants:
         return remembered
-    for variant in _by_score(variants):
+    for variant in _by_score(libggml, variants):
         if _survives(libggml, variants[variant]):
             _write_cache(cache, key, variant)
             return variant
     raise StartupError("no CPU backend of llama-cpp-python runs on this machine")
 
 
-def _by_score(variants: dict[str, Path]) -> Sequence[str]:
+def _by_score(libggml: Path, variants: dict[str, Path]) -> Sequence[str]:
     """Variants that claim to run here, best first, by their own reading of the CPU."""
-    scores = {}
+    scores: dict[str, int] = {}
+    # They name libggml-base by its soname only: it is found once libggml has brought it in.
+    ctypes.CDLL(str(libggml))
     for name, path in variants.items():
         try:
             score: int = ctypes.CDLL(str(path)).ggml_backend_score()
@@ -158,7 +160,8 @@ def _write_cache(path: Path, key: str, variant: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps({key: variant}))
+        # Several wheels on one machine each keep their answer.
+        partial.write_text(json.dumps({**_read_cache(path), key: variant}))
         partial.replace(path)
     except OSError as error:  # a read-only home costs a second at every start, no more
         _log.debug("CPU variant not cached", error=str(error))

@@ -24,7 +24,11 @@ from .words import Values
 Pieces = list[tuple[str, bool]]
 ROWS = (256, 1024, 2048)
 SHARD_CHATS = 24_000
-PLAIN_ONLY = {d for d in DOMAINS if {"add", "multiply", "calculator", "get_capital"} & set(d.names)}
+PLAIN_ONLY = {
+    d
+    for d in DOMAINS
+    if {"add", "multiply", "calculator", "get_capital", "divide", "subtract"} & set(d.names)
+}
 
 
 class Corpus:
@@ -185,18 +189,22 @@ class Corpus:
         return self.talk.story()[1] if roll < 0.8 else self.talk.poem()[1]
 
     def drill(self) -> Pieces:
-        """Many small exercises of one kind in a row: sums, spelling or counting."""
+        """Many small exercises of one kind in a row: sums, spelling, small facts or counting."""
         r, talk = self.rng, self.talk
         roll = r.random()
-        if roll < 0.35:
+        if roll < 0.3:
             pieces: Pieces = []
             for _ in range(r.randint(10, 18)):
                 left, result = talk.questions.sums().full.split(" =")
                 pieces += [(f"{left} =", False), (f"{result}\n", True)]
             return pieces
         chat = Chat()
+        kind = r.choice(("neighbour", "neighbour", "opposite", "colour", "bigger"))
         for _ in range(r.randint(6, 10)):
-            if roll < 0.9:
+            if roll < 0.5:
+                item = talk.questions.any(kind=kind)
+                chat.user(item.ask).answer(item.full)
+            elif roll < 0.9:
                 item = talk.questions.spell()
                 chat.user(item.ask).answer(item.full)
             else:
@@ -221,10 +229,10 @@ class Corpus:
             return render(self.talk.long(r.choice((6, 10, 14, 24))))
         if roll < 0.081:
             return self.drill()
-        if roll < 0.24:
+        if roll < 0.25:
             chat = self.many_calls()
         else:
-            chat = self.tool_chat() if roll < 0.42 else self.talk.any()
+            chat = self.tool_chat() if roll < 0.45 else self.talk.any()
         chat.think = r.random() < 0.1
         return render(chat)
 

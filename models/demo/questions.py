@@ -277,7 +277,7 @@ class Questions:
             "check",
             "spell",
         )
-        weights = (9, 3, 2, 2, 4, 5, 1, 1, 2, 16, 1, 2, 9)
+        weights = (9, 3, 2.5, 2.5, 5, 7, 1.5, 1.5, 5, 14, 3, 3, 8)
         return getattr(self, kind or self.rng.choices(kinds, weights)[0])(follow=follow)
 
     def around(self, text: str) -> str:
@@ -290,7 +290,7 @@ class Questions:
                 + text
                 + r.choice(("", "", "", " Thank you."))
             )
-        if roll < 0.55:
+        if roll < 0.52:
             return text
         if roll < 0.60:
             return text.lower()

@@ -297,4 +297,4 @@ class Talk(Exchanges):
             self.memory,
             self.padded,
         )
-        return self.rng.choices(makers, (60, 10, 5, 1.5, 2, 13, 7, 1.2))[0]()
+        return self.rng.choices(makers, (55, 10, 5, 1.5, 2, 18, 7, 1.2))[0]()

@@ -47,7 +47,11 @@ WEATHER = DOMAINS[0]
 VAGUE = {
     d
     for d in DOMAINS
-    if {"add", "calculator", "multiply", "search", "get_capital", "get_user"} & set(d.names)
+    if {
+        *("add", "calculator", "multiply", "divide", "subtract"),
+        *("search", "get_capital", "get_user", "define", "compare"),
+    }
+    & set(d.names)
 }
 
 COUNTRIES = [row[0] for row in facts.rows(facts.COUNTRIES)]
@@ -259,7 +263,7 @@ class Toolbox:
                 if self.rng.random() < 0.5
                 else self.invented()
             )
-        return self.everyday() if self.rng.random() < 0.5 else self.invented()
+        return self.everyday() if self.rng.random() < 0.65 else self.invented()
 
     def beside(self, task: Task) -> list[dict[str, Any]]:
         """The task's tool among zero to three others, in random order."""

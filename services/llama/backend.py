@@ -18,7 +18,8 @@ from services.llama.engine import Engine, EngineLimits
 from services.llama.load import Metrics
 from services.llama.prompt import Prompts, detokenize
 from services.llama.runtime import gguf
-from services.llama.runtime.llama import LlamaRuntime, RuntimeOptions
+from services.llama.runtime.llama import LlamaRuntime
+from services.llama.runtime.loading import RuntimeOptions
 from services.llama.sequence import Job
 from services.llama.template import TemplateError, plain
 from services.worker.backend import Backend, Call, StartupError

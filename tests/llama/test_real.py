@@ -21,7 +21,8 @@ from services.llama.backend import LlamaBackend
 from services.llama.config import LlamaSettings
 from services.llama.interface import Chunk
 from services.llama.runtime import bindings
-from services.llama.runtime.llama import LlamaRuntime, RuntimeOptions
+from services.llama.runtime.llama import LlamaRuntime
+from services.llama.runtime.loading import RuntimeOptions
 from services.worker.backend import Call, StartupError
 from services.worker.errors import ContextLengthExceeded, DeadlineExceeded, QueueFull
 

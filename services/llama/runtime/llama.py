@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,58 +12,18 @@ import structlog
 from llama_cpp import llama_cpp as raw
 
 from services.llama.interface import Chunk, DecodeError, Logits, NoRoomError
-from services.llama.runtime import bindings, libs
-from services.llama.runtime.logs import LogCapture
+from services.llama.runtime import bindings
+from services.llama.runtime.loading import (
+    RuntimeOptions,
+    capture,
+    initialise,
+    load_model,
+    make_context,
+)
 from services.llama.runtime.vocabulary import LlamaVocabulary
 from services.worker.backend import StartupError
 
-CACHE_TYPES = {
-    "f32": 0,
-    "f16": 1,
-    "q8_0": 8,
-    "q4_0": 2,
-    "q4_1": 3,
-    "q5_0": 6,
-    "q5_1": 7,
-    "bf16": 30,
-}
-
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeOptions:
-    """How a model is loaded."""
-
-    # KV cells, shared by all slots.
-    cells: int
-    slots: int
-    # Most tokens of one decode, and of one compute graph within it.
-    batch_size: int
-    ubatch_size: int
-    threads: int
-    gpu_layers: int = 0
-    # Keys of CACHE_TYPES.
-    cache_type_k: str = "f16"
-    cache_type_v: str = "f16"
-    mlock: bool = False
-    cpu_variant: str = "auto"
-
-
-# Once per process: llama.cpp keeps the callback and the backends for good.
-_capture = LogCapture()
-_callback = raw.llama_log_callback(_capture)
-_variant: list[str] = []
-
-
-def initialise(cpu_variant: str) -> str:
-    """Loads llama.cpp's backends, once. Returns the CPU variant in use. Raises StartupError."""
-    if not _variant:
-        libs.calm_openmp()
-        raw.llama_log_set(_callback, ctypes.c_void_p(0))
-        _variant.append(libs.load_backends(bindings.LIB_DIR, cpu_variant))
-        raw.llama_backend_init()
-    return _variant[0]
 
 
 class LlamaRuntime:
@@ -80,9 +38,9 @@ class LlamaRuntime:
         self._asynchronous = options.gpu_layers > 0
         self._batch = _Batch(options.batch_size)
         self._context: Any = None
-        self._model: Any = _load_model(path, options)
+        self._model: Any = load_model(path, options)
         try:
-            self._context = _make_context(self._model, options)
+            self._context = make_context(self._model, options)
             self._memory = raw.llama_get_memory(self._context)
             self._cells = int(raw.llama_n_ctx(self._context))
             self._vocabulary = LlamaVocabulary(self._model)
@@ -127,7 +85,7 @@ class LlamaRuntime:
         if code == 1:
             raise NoRoomError
         if code != 0:
-            raise DecodeError(f"llama_decode returned {code}: {_capture.last_error()}")
+            raise DecodeError(f"llama_decode returned {code}: {capture.last_error()}")
         return [None if row is None else self._logits(row) for row in rows]
 
     def release(self, slot: int) -> None:
@@ -204,43 +162,3 @@ class _Batch:
 
 def _pointer(array: Any, kind: Any) -> Any:
     return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
-
-
-def _load_model(path: Path, options: RuntimeOptions) -> Any:
-    params = raw.llama_model_default_params()
-    if options.gpu_layers and not raw.llama_supports_gpu_offload():
-        raise StartupError("--gpu-layers: this build of llama.cpp has no GPU backend")
-    params.n_gpu_layers = options.gpu_layers
-    if options.mlock:
-        params.load_mode = raw.LLAMA_LOAD_MODE_MMAP_MLOCK
-    _capture.errors.clear()
-    model = raw.llama_model_load_from_file(os.fsencode(path), params)
-    if not model:
-        raise StartupError(f"{path}: llama.cpp cannot load it: {_capture.last_error()}")
-    if not raw.llama_model_has_decoder(model) or raw.llama_model_has_encoder(model):
-        raw.llama_model_free(model)
-        raise StartupError(f"{path}: this model does not generate text")
-    return model
-
-
-def _make_context(model: Any, options: RuntimeOptions) -> Any:
-    params = raw.llama_context_default_params()
-    params.n_ctx = options.cells
-    params.n_batch = options.batch_size
-    params.n_ubatch = min(options.ubatch_size, options.batch_size)
-    params.n_seq_max = options.slots
-    params.n_outputs_max = options.slots
-    params.n_threads = params.n_threads_batch = options.threads
-    # One cache for all: any sequence may use all of it, and copying a prefix copies no data.
-    params.kv_unified = True
-    params.no_perf = True
-    params.offload_kqv = options.gpu_layers > 0
-    params.op_offload = options.gpu_layers > 0
-    params.type_k = CACHE_TYPES[options.cache_type_k]
-    params.type_v = CACHE_TYPES[options.cache_type_v]
-    _capture.errors.clear()
-    context = raw.llama_init_from_model(model, params)
-    if not context:
-        reason = _capture.last_error() or "not enough memory?"
-        raise StartupError(f"llama.cpp cannot make a context of {options.cells} tokens: {reason}")
-    return context

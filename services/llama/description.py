@@ -10,6 +10,7 @@ import structlog
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import sizing
 from services.llama.config import LlamaSettings
+from services.llama.pooling import EmbeddingKind, Pooling
 from services.llama.runtime.gguf import Header
 
 _log = structlog.get_logger()
@@ -68,6 +69,19 @@ def describe(
     )
     info.created.FromSeconds(int(path.stat().st_mtime))
     return info
+
+
+def add_embedding(info: pb.ModelInfo, kind: EmbeddingKind, dimensions: int) -> None:
+    """What a model can do beside generating, or instead. `dimensions`: of its vectors.
+
+    A reranker's hidden states mean nothing outside its classifier: it has no vectors. Vectors of a
+    model made for them can rank, too; those of a chat model are too rough for it.
+    """
+    if not kind.generates:
+        info.capabilities[:] = [pb.CAPABILITY_TOKENIZE, pb.CAPABILITY_RERANK]
+    if kind.pooling is not Pooling.RANK:
+        info.capabilities.append(pb.CAPABILITY_EMBED)
+        info.embedding_dimensions = dimensions
 
 
 def model_name(settings: LlamaSettings, path: Path, header: Header) -> str:

@@ -112,17 +112,23 @@ class Embedder:
     """Evaluates inputs of many requests together. Made and used on the event loop."""
 
     def __init__(
-        self, make: Callable[[], EmbeddingRuntime], metrics: EmbedMetrics | None = None
+        self,
+        make: Callable[[], EmbeddingRuntime],
+        metrics: EmbedMetrics | None = None,
+        runtime: EmbeddingRuntime | None = None,
     ) -> None:
-        """`make` is called on the thread, once it is needed; what it raises fails the request."""
+        """`make` is called on the thread, once it is needed; what it raises fails the requests.
+
+        A `runtime` that is made already is taken over instead.
+        """
         self._make = make
         self._metrics = metrics or EmbedMetrics()
         self._clock = time.monotonic
         self._inbox: queue.SimpleQueue[_Job | _Cancel | _Wake] = queue.SimpleQueue()
         self._jobs: dict[int, _Job] = {}
         self._served: dict[str, int] = {}
-        self._free_slots: list[int] = []
-        self._runtime: EmbeddingRuntime | None = None
+        self._runtime = runtime
+        self._free_slots = list(range(runtime.slots)) if runtime else []
         self._next_id = 0
         self._rate = 0.0
         self._stopping = False
@@ -171,6 +177,9 @@ class Embedder:
         if self._thread is not None:
             self._inbox.put(_Wake())
             await asyncio.to_thread(self._thread.join)
+        if self._runtime is not None:
+            self._runtime.close()
+            self._runtime = None
 
     # ---------------------------------------------------------------- on the embedder's thread
 
@@ -187,8 +196,6 @@ class Embedder:
             self._handle(self._inbox.get())
         for job in [*self._jobs.values()]:
             self._finish(job, EngineFailed())
-        if self._runtime is not None:
-            self._runtime.close()
 
     def _take_news(self) -> None:
         """Takes what came; waits for it when there is nothing to do."""

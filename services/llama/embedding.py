@@ -13,7 +13,7 @@ from services.llama.embed_inputs import Inputs
 from services.llama.embedder import Embedder, EmbedMetrics
 from services.llama.pooling import EmbeddingKind, Pooling, Tokens, Vector
 from services.worker.backend import Call
-from services.worker.errors import EngineFailed, QueueFull
+from services.worker.errors import EngineFailed, InvalidField, QueueFull, TemplateFailed
 
 # Work that is handed to a prompt thread at once: others wait for that long, and no longer.
 _SLICE_BYTES = 32 * 2**10
@@ -47,6 +47,20 @@ class EmbeddingService:
         # Calls from their arrival to their end.
         self._live = 0
 
+    def load(self) -> pb.LoadReport:
+        """The embedder's load as of its last batch, without limits."""
+        load = self._embedder.load
+        return pb.LoadReport(
+            running=load.running,
+            waiting=load.waiting,
+            waiting_tokens=load.pending_tokens,
+            prefill_tokens_per_second=load.rate,
+        )
+
+    async def stop(self) -> None:
+        """Ends the embedder's thread and frees its context; the model's weights must still be there."""
+        await self._embedder.stop()
+
     async def embed(self, request: pb.EmbedRequest, call: Call) -> pb.EmbedResponse:
         """Vectors of norm 1, in the order of the inputs."""
         makers = [
@@ -54,7 +68,7 @@ class EmbeddingService:
             for at, item in enumerate(request.inputs)
         ]
         with self._place("embed"):
-            tokens = await self._tokens(makers)
+            tokens = await self._tokens("inputs", makers)
             vectors = await self._evaluate(tokens, request, call)
             dimensions = request.dimensions if request.HasField("dimensions") else None
             answer: pb.EmbedResponse = await self._in_thread(
@@ -72,7 +86,7 @@ class EmbeddingService:
         """
         ranks = self._kind.pooling is Pooling.RANK
         with self._place("rerank"):
-            tokens = await self._tokens(self._to_rank(request, pairs=ranks))
+            tokens = await self._tokens("documents", self._to_rank(request, pairs=ranks))
             vectors = await self._evaluate(tokens, request, call)
             try:
                 if ranks:
@@ -110,7 +124,9 @@ class EmbeddingService:
         more = len(query) if pairs else 0
         return [(len(text) + more, maker(field, text)) for field, text in texts]
 
-    async def _tokens(self, makers: list[tuple[int, Callable[[], Tokens]]]) -> list[Tokens]:
+    async def _tokens(
+        self, field: str, makers: list[tuple[int, Callable[[], Tokens]]]
+    ) -> list[Tokens]:
         """Every input's tokens, in slices: between two of them others have their turn."""
         tokens: list[Tokens] = []
         while len(tokens) < len(makers):
@@ -119,7 +135,10 @@ class EmbeddingService:
                 size += makers[end][0]
                 end += 1
             todo = [make for _, make in makers[len(tokens) : end]]
-            tokens += await self._in_thread(functools.partial(_call_all, todo))
+            try:
+                tokens += await self._in_thread(functools.partial(_call_all, todo))
+            except TemplateFailed as error:  # what a prompt that takes too long is called
+                raise InvalidField(field, str(error)) from None
         return tokens
 
     async def _evaluate(

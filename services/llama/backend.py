@@ -12,7 +12,7 @@ import structlog
 from prometheus_client.registry import Collector
 
 from protos.inference.v1 import inference_pb2 as pb
-from services.llama import description, embedding_setup, host, hub, requests, sizing
+from services.llama import description, embedding_setup, hub, plan, requests
 from services.llama.config import LlamaSettings
 from services.llama.embedder import EmbedMetrics
 from services.llama.embedding import EmbeddingService
@@ -23,7 +23,6 @@ from services.llama.prompt import Prompts, detokenize
 from services.llama.runtime import gguf
 from services.llama.runtime.embedding import EmbeddingModel
 from services.llama.runtime.llama import LlamaRuntime
-from services.llama.runtime.loading import RuntimeOptions
 from services.llama.sequence import Job
 from services.llama.template import CHATML, TemplateError, plain
 from services.worker.backend import Backend, Call, StartupError
@@ -85,30 +84,14 @@ class LlamaBackend(Backend):
     def _load(self) -> None:
         settings = self._settings
         path = hub.locate(settings.model)
-        header = gguf.read(path)
+        planned = plan.make(settings, gguf.read(path))
+        header, options = planned.header, planned.options
+        # From here on with what was chosen.
+        self._settings = settings = settings.model_copy(update={"parallel": options.slots})
         kind = embedding_setup.kind(path, header)
-        options = RuntimeOptions(
-            cells=sizing.choose_cells(
-                header,
-                settings.ctx_size,
-                type_k=settings.cache_type_k,
-                type_v=settings.cache_type_v,
-                memory=host.available_memory(),
-                gpu=settings.gpu_layers > 0,
-            ),
-            slots=settings.parallel,
-            batch_size=max(settings.batch_size, settings.parallel),
-            ubatch_size=settings.ubatch_size,
-            threads=settings.threads or host.usable_cores(),
-            gpu_layers=settings.gpu_layers,
-            cache_type_k=settings.cache_type_k,
-            cache_type_v=settings.cache_type_v,
-            mlock=settings.mlock,
-            cpu_variant=settings.cpu_variant,
-        )
-        self._runtime = LlamaRuntime(header.parts[0], options)
-        trained = sizing.trained_context(header)
-        self._context = min(self._runtime.cells, trained or self._runtime.cells)
+        loaded = LlamaRuntime if kind.generates else EmbeddingModel
+        self._runtime = loaded(header.parts[0], options)
+        self._context = planned.context(self._runtime.cells)
         self._vocabulary = self._runtime.vocabulary
         try:
             self._prompts = Prompts(

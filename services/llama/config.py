@@ -66,13 +66,14 @@ class LlamaSettings(WorkerSettings):
     """Name that end users ask for; default: the model's own name, else its file's."""
 
     ctx_size: int = Field(default=0, ge=0, le=2**31 - 1)
-    """KV cells, shared by all sequences; 0: the trained context, less where memory is short."""
+    """KV cells, shared by all sequences; 0: a trained context, or 4096 cells for each sequence if
+    that is more, less where memory is short."""
 
     embed_ctx_size: int = Field(default=0, ge=0, le=2**31 - 1)
     """Longest input of Embed and Rerank, in tokens; 0: the context, for chat models at most 8192."""
 
-    parallel: int = Field(default=8, ge=1, le=256)
-    """Sequences that are generated at once."""
+    parallel: int = Field(default=0, ge=0, le=256)
+    """Sequences that are generated at once; 0: 8, fewer where memory is short."""
 
     max_waiting: int = Field(default=128, ge=0)
     """Requests that may wait beyond those; more are refused with RESOURCE_EXHAUSTED."""

@@ -65,6 +65,7 @@ def describe(
         parameter_count=header.parameters,
         size_bytes=header.size,
         default_sampling=default_sampling(settings, header),
+        adapters=[adapter.name for adapter in settings.adapters()],
         max_running=settings.parallel,
     )
     info.created.FromSeconds(int(path.stat().st_mtime))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from services.llama.interface import Logits
 from services.llama.sampling import Dry, SamplingParams, Xtc
 
 Distribution = np.ndarray[Any, np.dtype[np.float64]]
@@ -22,7 +23,7 @@ def softmax(values: Distribution) -> Distribution:
 
 
 def adjusted(
-    logits: Sequence[float],
+    logits: Logits,
     params: SamplingParams,
     history: Sequence[int],
     pieces: Callable[[int], bytes],

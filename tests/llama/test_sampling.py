@@ -282,7 +282,7 @@ def test_mirostat_keeps_the_surprise_near_its_target(version, tau):
 def test_mirostat_replaces_the_truncations(version):
     logits = some_logits(500)
     mirostat = Mirostat(version, 6)
-    cut = {"top_k": 1, "top_p": 0.01, "min_p": 1.0, "typical_p": 0.01}
+    cut: dict[str, Any] = {"top_k": 1, "top_p": 0.01, "min_p": 1.0, "typical_p": 0.01}
     for sampler in (
         Sampler(SamplingParams(mirostat=mirostat, **cut), []),
         Sampler(SamplingParams(mirostat=mirostat), []),

@@ -30,13 +30,6 @@ def kind(path: Path, header: Header) -> EmbeddingKind:
         raise StartupError(f"{path}: its pooling type is not known") from None
 
 
-def load(
-    path: Path, options: RuntimeOptions, of_kind: EmbeddingKind
-) -> LlamaRuntime | EmbeddingModel:
-    """The model, with an engine's context if it generates. Raises StartupError."""
-    return (LlamaRuntime if of_kind.generates else EmbeddingModel)(path, options)
-
-
 @dataclass(frozen=True, slots=True)
 class EmbeddingSetup:
     """One model's side of it."""
@@ -68,8 +61,17 @@ class EmbeddingSetup:
     def make(self) -> EmbeddingRuntime:
         """The context. Raises StartupError, also instead of being killed for memory."""
         options, memory = self.options, host.available_memory()
-        per_cell = sizing.bytes_per_cell(self.header, options.cache_type_k, options.cache_type_v)
-        need = per_cell * self.context
+        shape = sizing.Shape(
+            cells=self.context,
+            slots=1,
+            ubatch=self.context if self.kind.whole else options.ubatch_size,
+            type_k=options.cache_type_k,
+            type_v=options.cache_type_v,
+            flash_attention=options.flash_attention != "off",
+            swa_full=options.swa_full,
+        )
+        needs = sizing.needs(self.header, shape)
+        need = needs.compute + (0 if self.kind.whole else needs.cache)
         if memory is not None and not options.gpu_layers and need > memory:
             raise StartupError(
                 f"inputs of {self.context} tokens need {need / 2**20:,.0f} MiB, there are "

@@ -17,9 +17,9 @@ from services.llama.pooling import EmbeddingKind, Part, Pooling, Rows
 from services.llama.runtime import bindings
 from services.llama.runtime.llama import LlamaRuntime
 from services.llama.runtime.loading import (
-    CACHE_TYPES,
     RuntimeOptions,
     capture,
+    context_params,
     initialise,
     load_model,
 )
@@ -44,6 +44,8 @@ class EmbeddingModel:
     def __init__(self, path: Path, options: RuntimeOptions) -> None:
         """Loads it. Raises StartupError with one line."""
         variant = initialise(options.cpu_variant)
+        if options.adapters:
+            raise StartupError(f"{path}: adapters are for models that generate")
         self.options = options
         self.model: Any = load_model(path, options, generates=False)
         if raw.llama_model_has_encoder(self.model) and raw.llama_model_has_decoder(self.model):
@@ -155,23 +157,19 @@ class LlamaEmbedding:
         return min(step, max(_LEAST_STEP, _LOGITS_BYTES // (4 * vocabulary)))
 
     def _make_context(self, options: RuntimeOptions) -> Any:
-        params = raw.llama_context_default_params()
+        params = context_params(options)
         # Room for the longest input that is between its parts, and a step of short ones.
         params.n_ctx = self.batch_size if self.whole else self.context + self.step_size
         params.n_batch = params.n_ubatch = self.batch_size
         params.n_seq_max = self.slots
-        params.n_threads = params.n_threads_batch = options.threads
+        # Every token's state comes out.
+        params.n_outputs_max = params.n_batch
         params.embeddings = True
         params.pooling_type = (
             raw.LLAMA_POOLING_TYPE_RANK
             if self.pooling is Pooling.RANK
             else raw.LLAMA_POOLING_TYPE_NONE
         )
-        params.kv_unified = True
-        params.no_perf = True
-        params.offload_kqv = params.op_offload = options.gpu_layers > 0
-        params.type_k = CACHE_TYPES[options.cache_type_k]
-        params.type_v = CACHE_TYPES[options.cache_type_v]
         capture.errors.clear()
         context = raw.llama_init_from_model(self._model, params)
         if not context:

@@ -13,14 +13,16 @@ from prometheus_client.registry import Collector
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import description, host, hub, requests, sizing
+from services.llama.best_of import BestOf
 from services.llama.config import LlamaSettings
 from services.llama.engine import Engine, EngineLimits
+from services.llama.job import Job
 from services.llama.load import Metrics
 from services.llama.prompt import Prompts, detokenize
 from services.llama.runtime import gguf
 from services.llama.runtime.llama import LlamaRuntime
 from services.llama.runtime.loading import RuntimeOptions
-from services.llama.sequence import Job
+from services.llama.stream import Ended
 from services.llama.template import TemplateError, plain
 from services.worker.backend import Backend, Call, StartupError
 from services.worker.errors import ContextLengthExceeded, InvalidField, QueueFull, TemplateFailed
@@ -31,6 +33,12 @@ _PROMPT_THREADS = 2
 # How long `stop` waits for what these threads still do.
 _STOP_SECONDS = 5.0
 _LEAST_RETRY, _MOST_RETRY = 0.5, 30.0
+
+# Ended sequences, beyond one for each that runs, whose cells may be kept for prompts to come.
+_IDLE_SLOTS = 24
+# Rows of a batch, decodes included, up to which drafts are worth evaluating: on CPUs a batch of
+# more rows takes about as many times as long.
+_DRAFTS = 16
 
 T = TypeVar("T")
 
@@ -62,7 +70,14 @@ class LlamaBackend(Backend):
         """Loads and warms up. Raises StartupError."""
         self._lost = asyncio.get_running_loop().create_future()
         await self._in_thread(self._load)
-        limits = EngineLimits(self._context, busy_prefill=self._settings.prefill_budget)
+        settings = self._settings
+        limits = EngineLimits(
+            self._context,
+            parallel=settings.parallel,
+            busy_prefill=settings.prefill_budget,
+            prefill=settings.ubatch_size,
+            drafts=_DRAFTS if settings.speculation else 0,
+        )
         self._engine = Engine(self._runtime, limits, self._metrics, on_dead=self._on_dead)
         self._engine.start()
 
@@ -79,7 +94,9 @@ class LlamaBackend(Backend):
                 memory=host.available_memory(),
                 gpu=settings.gpu_layers > 0,
             ),
-            slots=settings.parallel,
+            parallel=settings.parallel,
+            idle=settings.parallel + _IDLE_SLOTS,
+            outputs=_outputs(settings),
             batch_size=max(settings.batch_size, settings.parallel),
             ubatch_size=settings.ubatch_size,
             threads=settings.threads or host.usable_cores(),
@@ -159,7 +176,7 @@ class LlamaBackend(Backend):
         """Yields started, deltas, finished."""
         with self._place():
             job = await self._job(request, call)
-            async with aclosing(self._events(job)) as events:
+            async with aclosing(self._events(request, job)) as events:
                 async for event in events:
                     yield event
 
@@ -171,20 +188,33 @@ class LlamaBackend(Backend):
             raise ContextLengthExceeded(len(prompt), self._context)
         return requests.job(request, prompt, self._model.default_sampling, call.deadline)
 
-    async def _events(self, job: Job) -> AsyncGenerator[pb.GenerateResponse, None]:
+    async def _events(
+        self, request: pb.GenerateRequest, job: Job
+    ) -> AsyncGenerator[pb.GenerateResponse, None]:
         engine = self._running_engine()
-        stream = engine.submit(job)
+        streams = engine.submit(job)
+        ended: dict[int, tuple[int, Ended]] = {}
+        best = (
+            BestOf(requests.choices(request))
+            if len(job.choices) > requests.choices(request)
+            else None
+        )
         try:
             # Said while it waits, too: nothing can be the caller's mistake from here on.
             yield requests.started(self._model.identity, job)
-            while True:
-                gained = await stream.next()
-                yield requests.delta(gained, self._vocabulary)
+            while len(ended) < len(job.choices):
+                choice, gained = await streams.next()
                 if gained.ended is not None:
-                    yield requests.finished(job, gained.completion_tokens, gained.ended)
-                    return
+                    ended[choice] = (gained.completion_tokens, gained.ended)
+                if best is not None:
+                    best.add(choice, gained)
+                else:
+                    yield requests.delta(choice, gained, self._vocabulary)
+            for choice, gained in best.chosen(request.output.logprobs) if best is not None else ():
+                yield requests.delta(choice, gained, self._vocabulary)
+            yield requests.finished(request, job, ended)
         finally:
-            engine.cancel(stream)
+            engine.cancel(streams)
 
     async def tokenize(self, request: pb.TokenizeRequest, call: Call) -> pb.TokenizeResponse:
         """See the contract."""
@@ -258,3 +288,8 @@ class LlamaBackend(Backend):
         self._at_work.add(future)
         future.add_done_callback(self._at_work.discard)
         return await asyncio.wrap_future(future)
+
+
+def _outputs(settings: LlamaSettings) -> int:
+    """Positions of one decode whose logits may be wanted: prompts' logprobs come in such pieces."""
+    return min(settings.batch_size, max(64, settings.parallel + _DRAFTS))

@@ -15,6 +15,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,7 @@ class Sampler:
         *,
         choice: int = 0,
         never: frozenset[int] = frozenset(),
+        piece: Any = None,
     ) -> None:
         self._params = params
         self._choice = choice
@@ -100,7 +102,13 @@ class Sampler:
         if self._counts is not None:
             self._counts.add(token)
 
-    def choose(self, logits: Logits, position: int, suppressed: Ids | None = None) -> int:
+    needs_replay = False
+
+    def replay(self, logits: Logits, position: int, token: int) -> None: ...
+
+    def choose(
+        self, logits: Logits, position: int, suppressed: Ids | None = None, allowed: Any = None
+    ) -> int:
         """The token at this position of the completion (from 0). Leaves `logits` unchanged."""
         logits = self._adjusted(logits, suppressed)
         params = self._params

@@ -25,6 +25,9 @@ CACHE_TYPES = {
     "bf16": 30,
 }
 
+# llama.cpp's own limit on sequences.
+MOST_SLOTS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
@@ -32,10 +35,14 @@ class RuntimeOptions:
 
     # KV cells, shared by all slots.
     cells: int
-    slots: int
+    # Sequences that run at once, and idle ones whose cells may be kept for others.
+    parallel: int
+    idle: int
     # Most tokens of one decode, and of one compute graph within it.
     batch_size: int
     ubatch_size: int
+    # Most positions of one decode whose logits are wanted.
+    outputs: int
     threads: int
     gpu_layers: int = 0
     # Keys of CACHE_TYPES.
@@ -79,14 +86,28 @@ def load_model(path: Path, options: RuntimeOptions) -> Any:
     return model
 
 
+def slots(model: Any, options: RuntimeOptions) -> int:
+    """Sequences that the context can hold at once, running and idle."""
+    idle = options.idle
+    if raw.llama_model_is_recurrent(model) or raw.llama_model_is_hybrid(model):
+        # Each has a state of its own, of megabytes, whether it is used or not.
+        idle = min(idle, options.parallel)
+    return int(min(MOST_SLOTS, options.parallel + idle))
+
+
+def partial(model: Any, options: RuntimeOptions) -> bool:  # noqa: ARG001 -- the settings decide, too
+    """Whether a part of a sequence can be dropped or shared: not of a recurrent state."""
+    return not (raw.llama_model_is_recurrent(model) or raw.llama_model_is_hybrid(model))
+
+
 def make_context(model: Any, options: RuntimeOptions) -> Any:
     """A llama_context of the model, to be freed by the caller. Raises StartupError."""
     params = raw.llama_context_default_params()
     params.n_ctx = options.cells
     params.n_batch = options.batch_size
     params.n_ubatch = min(options.ubatch_size, options.batch_size)
-    params.n_seq_max = options.slots
-    params.n_outputs_max = options.slots
+    params.n_seq_max = slots(model, options)
+    params.n_outputs_max = options.outputs
     params.n_threads = params.n_threads_batch = options.threads
     # One cache for all: any sequence may use all of it, and copying a prefix copies no data.
     params.kv_unified = True

@@ -106,7 +106,7 @@ class LlamaBackend(Backend):
             mlock=settings.mlock,
             cpu_variant=settings.cpu_variant,
         )
-        self._runtime = LlamaRuntime(path, options)
+        self._runtime = LlamaRuntime(header.parts[0], options)
         trained = sizing.trained_context(header)
         self._context = min(self._runtime.cells, trained or self._runtime.cells)
         self._vocabulary = self._runtime.vocabulary

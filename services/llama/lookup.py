@@ -16,6 +16,10 @@ MOST_DRAFT = 16
 _FIRST_DRAFT = 4
 # After misses in a row: steps without a guess, doubled each time.
 _LONGEST_REST = 64
+# Places where an n-gram stood that are remembered, the latest ones.
+_PLACES = 8
+# Tokens that are compared to tell which of them fits best.
+_FIT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,10 @@ class Lookup:
     def __init__(self, params: SpeculationParams) -> None:
         self._most = params.max_draft_tokens
         self._ngram = params.max_ngram
-        # Where the tokens after each n-gram begin; the latest counts.
-        self._after: dict[tuple[int, ...], int] = {}
+        # Where the tokens after each n-gram begin.
+        self._after: dict[tuple[int, ...], list[int]] = {}
+        # Where what was guessed last goes on, if it comes out.
+        self._following: int | None = None
         self._indexed = 0
         self._length = min(_FIRST_DRAFT, self._most)
         self._misses = 0
@@ -46,13 +52,20 @@ class Lookup:
         if self._rest:
             self._rest -= 1
             return []
-        start = self._after.get(tuple(tokens[-self._ngram :]))
-        if start is None:
+        places = list(self._after.get(tuple(tokens[-self._ngram :]), ()))
+        if self._following is not None:
+            places.append(self._following)
+        start = max(places, key=lambda place: (_fit(tokens, place), place), default=0)
+        if _fit(tokens, start) < self._ngram:
             return []
+        self._following = start
         return list(tokens[start : start + min(most, self._length)])
 
     def result(self, drafted: int, accepted: int) -> None:
         """How a draft did."""
+        if self._following is not None:
+            # One more has come, which the draft did not hold, or held wrongly.
+            self._following += accepted + 1
         if accepted == drafted:
             self._length = min(self._most, 2 * max(self._length, drafted))
         else:
@@ -61,11 +74,27 @@ class Lookup:
             self._misses = 0
         else:
             self._misses += 1
-            self._rest = min(_LONGEST_REST, 2**self._misses)
+            self._rest = min(_LONGEST_REST, 2**self._misses - 2)
 
     def _index(self, tokens: Sequence[int]) -> None:
         # Not the n-gram at the very end: nothing has followed it yet.
         size = self._ngram
         for end in range(max(self._indexed, size), len(tokens)):
-            self._after[tuple(tokens[end - size : end])] = end
+            gram = tuple(tokens[end - size : end])
+            places = self._after.setdefault(gram, [])
+            places.append(end)
+            if len(places) > _PLACES:
+                del places[0]
         self._indexed = max(self._indexed, len(tokens))
+
+
+def _fit(tokens: Sequence[int], place: int) -> int:
+    """How many tokens before the place equal the last ones."""
+    count, size = 0, len(tokens)
+    while (
+        count < min(_FIT, place)
+        and place < size
+        and tokens[place - 1 - count] == tokens[size - 1 - count]
+    ):
+        count += 1
+    return count

@@ -12,7 +12,7 @@ from protos.inference.v1 import inference_pb2 as pb
 from services.llama.interface import Grammar, Vocabulary
 from services.llama.job import Job, OutputParams, Resumed, StopParams
 from services.llama.lookup import SpeculationParams
-from services.llama.sampling import Logprobs, SamplingParams
+from services.llama.sampling import Dry, Logprobs, Mirostat, SamplingParams, Xtc
 from services.llama.stream import Delta, Ended, Finish, Timings
 
 _FINISH = {Finish.STOP: pb.FINISH_REASON_STOP, Finish.LENGTH: pb.FINISH_REASON_LENGTH}
@@ -108,6 +108,40 @@ def _sampling(request: pb.SamplingParams, defaults: pb.SamplingParams) -> Sampli
         # 63 bits: callers in languages with signed integers can send it back.
         seed=request.seed if request.HasField("seed") else secrets.randbits(63),
         logit_bias=dict(merged.logit_bias),
+        dry=_dry(merged.dry),
+        xtc=_xtc(merged.xtc),
+        mirostat=_mirostat(merged.mirostat) if merged.HasField("mirostat") else None,
+    )
+
+
+def _dry(dry: pb.Dry) -> Dry | None:
+    if dry.multiplier <= 0:
+        return None
+    base = Dry(dry.multiplier)
+    return Dry(
+        multiplier=dry.multiplier,
+        base=dry.base if dry.HasField("base") else base.base,
+        allowed_length=(
+            dry.allowed_length if dry.HasField("allowed_length") else base.allowed_length
+        ),
+        window=dry.window,
+        sequence_breakers=tuple(dry.sequence_breakers) or base.sequence_breakers,
+    )
+
+
+def _xtc(xtc: pb.Xtc) -> Xtc | None:
+    if xtc.probability <= 0:
+        return None
+    base = Xtc(xtc.probability)
+    return Xtc(xtc.probability, xtc.threshold if xtc.HasField("threshold") else base.threshold)
+
+
+def _mirostat(mirostat: pb.Mirostat) -> Mirostat:
+    base = Mirostat(mirostat.version)
+    return Mirostat(
+        mirostat.version,
+        tau=mirostat.tau if mirostat.HasField("tau") else base.tau,
+        eta=mirostat.eta if mirostat.HasField("eta") else base.eta,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence as Tokens
 import numpy as np
 
 from services.llama.detokenize import TextStream
-from services.llama.interface import Chunk, Logits, Mask, Vocabulary
+from services.llama.interface import Chunk, Logits, Mask, Matcher, Vocabulary
 from services.llama.job import Job, StopParams
 from services.llama.kv.ledger import Spans
 from services.llama.lookup import Lookup
@@ -68,6 +68,8 @@ class Sequence:
         self._next_of_prompt = 1 if wants_prompt else _NEVER
         # The next token of an earlier attempt whose logits the sampler has yet to see.
         self._next_replayed = _NEVER
+        # Follows the text as far as that.
+        self._replayed: Matcher | None = None
         # What waits for the next delta, and completion tokens as of the last one.
         self._sent = 0
         self._token_ids: list[int] = []
@@ -176,9 +178,9 @@ class Sequence:
         if drafted:
             self.cached += accepted
             self._count_draft(drafted, accepted)
-        news = text or self._token_ids or self._logprobs
         # All of the prompt's at once, which end with the first token at the latest.
-        news = news or (self._prompt_logprobs and self.generated)
+        prompt = self.generated > 0 and bool(self._prompt_logprobs)
+        news = prompt or text or self._token_ids or self._logprobs
         return self._delta(text, ended) if news or ended is not None else None
 
     def _of_prompt(self, row: Logits, position: int) -> None:
@@ -192,7 +194,12 @@ class Sequence:
     def _replay(self, row: Logits, position: int) -> None:
         """The logits that a token of an earlier attempt was chosen from."""
         if position >= self._next_replayed:
-            self._sampler.replay(row, position - len(self.job.prompt), self.tokens[position])
+            token, completed = self.tokens[position], position - len(self.job.prompt)
+            mask = None if self._replayed is None else self._replayed.mask()
+            self._sampler.replay(row, completed, token, self._suppressed_at(completed), mask)
+            self._sampler.accept(token)
+            if self._replayed is not None and token not in self._ends:
+                self._replayed.accept(token)
             last = position + 1 == len(self.tokens)
             self._next_replayed = _NEVER if last else position + 1
 
@@ -205,9 +212,8 @@ class Sequence:
             return self._text.finish(), self._ended(Finish.LENGTH)
         self.prepare()
         position = self.generated
-        armed = position + 1 >= self.job.stop.min_tokens
-        suppressed = None if armed else self._suppressed
-        token = self._sampler.choose(row, position, suppressed, self._mask)
+        token = self._sampler.choose(row, position, self._suppressed_at(position), self._mask)
+        self._sampler.accept(token)
         if self.job.output.token_ids:
             self._token_ids.append(token)
         if self.job.output.logprobs:
@@ -216,8 +222,7 @@ class Sequence:
 
     def _append(self, token: int) -> tuple[str, Ended | None]:
         """Takes a chosen token in; depends on nothing but the tokens."""
-        armed = self.generated + 1 >= self.job.stop.min_tokens
-        self._sampler.accept(token)
+        armed = self._armed(self.generated)
         self.tokens.append(token)
         if token in self._ends:
             return self._text.finish(), self._ended(Finish.STOP)
@@ -234,19 +239,29 @@ class Sequence:
             return text + self._text.finish(), self._ended(Finish.LENGTH)
         return text, None
 
+    def _armed(self, position: int) -> bool:
+        """Whether the token at this position of the completion may end it."""
+        return position + 1 >= self.job.stop.min_tokens
+
+    def _suppressed_at(self, position: int) -> Ids | None:
+        return None if self._armed(position) else self._suppressed
+
     def _resume(self) -> None:
         """Goes through what an earlier attempt generated, up to where it stood."""
         resumed = self.job.resumed.get(self.choice)
         if resumed is None:
             return
         text, ended = "", None
+        if self._sampler.needs_replay and resumed.token_ids:
+            self._next_replayed = len(self.job.prompt)
+            self._replayed = self.job.grammar.matcher() if self.job.grammar is not None else None
         for token in resumed.token_ids:
+            if not self._sampler.needs_replay:
+                self._sampler.accept(token)
             gained, ended = self._append(token)
             text += gained
             if ended is not None:
                 break
-        if self._sampler.needs_replay and self.generated:
-            self._next_replayed = len(self.job.prompt)
         news = text.encode()[resumed.delivered_bytes :].decode("utf-8", "replace")
         if ended is not None:
             self.ended_before = self._delta(news, ended)

@@ -9,7 +9,7 @@ from typing import Any
 from services.llama.engine import Engine, EngineLimits
 from services.llama.job import Job, StopParams
 from services.llama.sampling import SamplingParams
-from services.llama.stream import Ended, Stream, Streams
+from services.llama.stream import Ended, Streams
 from tests.llama.fake_runtime import FakeRuntime
 
 Start = Callable[..., Engine]
@@ -26,6 +26,7 @@ def make_engine(
 async def check_and_stop(engine: Engine) -> None:
     """Ends the engine and looks for what it may have lost."""
     runtime = engine._runtime
+    assert isinstance(runtime, FakeRuntime)
     if runtime.permits is not None:
         runtime.permits.release(10_000)
     await engine.stop()
@@ -70,8 +71,8 @@ async def read_all(streams: Streams) -> dict[int, str]:
     return texts
 
 
-def only(streams: Streams) -> Stream:
-    """The stream of the only choice."""
+def only(streams: Streams) -> Any:
+    """The stream of the only choice, private parts and all."""
     (stream,) = streams.all
     return stream
 

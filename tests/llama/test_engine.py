@@ -247,7 +247,7 @@ async def test_a_bug_in_sampling_one_sequence_spares_the_others(start, monkeypat
             raise ZeroDivisionError
         return uniform(seed, choice, position)
 
-    monkeypatch.setattr("services.llama.sampling.uniform", failing)
+    monkeypatch.setattr("services.llama.sampling.sampler.uniform", failing)
     results: Any = await asyncio.gather(
         read(engine.submit(job())), read(engine.submit(bad)), return_exceptions=True
     )

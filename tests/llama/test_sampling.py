@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.llama.interface import Logits
-from services.llama.sampling import (
-    Sampler,
-    SamplingParams,
-    _largest,
-    logprobs,
-    uniform,
-)
+from services.llama.sampling import Sampler, SamplingParams, logprobs, uniform
+from services.llama.sampling.arrays import largest
 
 RNG = np.random.default_rng(7)
 
@@ -136,7 +131,7 @@ def test_typical_p_leaves_the_surprising_and_the_obvious_out():
 @given(st.integers(1, 6000), st.integers(1, 60), st.integers(0, 2**32))
 def test_the_cheap_way_to_the_largest_finds_the_largest(size, count, seed):
     logits = np.random.default_rng(seed).integers(0, 50, size).astype(np.float32)
-    ids, values = _largest(logits, min(count, size))
+    ids, values = largest(logits, min(count, size))
     assert list(ids) == list(np.argsort(-logits, kind="stable")[: min(count, size)])
     assert list(values) == list(logits[ids])
 
@@ -203,7 +198,7 @@ def test_penalties_see_the_prompt():
 
 @pytest.mark.parametrize("window", [0, 3])
 def test_a_long_prompt_is_not_counted_token_by_token(monkeypatch, window):
-    monkeypatch.setattr("services.llama.sampling._Counts.add", None)
+    monkeypatch.setattr("services.llama.sampling.penalties.Counts.add", None)
     logits = np.zeros(9, np.float32)
     params = SamplingParams(temperature=0, presence_penalty=2, penalty_window=window)
     sampler = Sampler(params, [0, 1, 2, 3, 4] * 1000 + [1, 0, 2])

@@ -7,7 +7,6 @@ from structlog.testing import capture_logs
 
 from services.llama.config import LlamaSettings
 from services.llama.description import default_sampling, model_name
-from services.llama.host import available_memory, usable_cores
 from services.llama.runtime.gguf import Header
 from services.llama.sizing import bytes_per_cell, choose_cells
 from services.worker.backend import StartupError
@@ -63,12 +62,6 @@ def test_what_is_asked_for_or_a_sentence():
 @pytest.mark.parametrize(("memory", "gpu"), [(None, False), (1, True)])
 def test_unknown_memory_is_not_guessed(memory, gpu):
     assert cells(0, memory, gpu=gpu) == 4096
-
-
-def test_this_machine_has_cores_and_memory():
-    assert usable_cores() >= 1
-    memory = available_memory()
-    assert memory is None or memory > 0
 
 
 def test_sampling_defaults_operator_then_model_then_openai():

@@ -68,8 +68,11 @@ def initialise(cpu_variant: str) -> str:
     return _variant[0]
 
 
-def load_model(path: Path, options: RuntimeOptions) -> Any:
-    """A llama_model, to be freed by the caller. Raises StartupError."""
+def load_model(path: Path, options: RuntimeOptions, *, generates: bool = True) -> Any:
+    """A llama_model, to be freed by the caller. Raises StartupError.
+
+    `generates`: whether one that cannot generate text is an error.
+    """
     params = raw.llama_model_default_params()
     if options.gpu_layers and not raw.llama_supports_gpu_offload():
         raise StartupError("--gpu-layers: this build of llama.cpp has no GPU backend")
@@ -80,7 +83,8 @@ def load_model(path: Path, options: RuntimeOptions) -> Any:
     model = raw.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise StartupError(f"{path}: llama.cpp cannot load it: {capture.last_error()}")
-    if not raw.llama_model_has_decoder(model) or raw.llama_model_has_encoder(model):
+    decodes = raw.llama_model_has_decoder(model) and not raw.llama_model_has_encoder(model)
+    if generates and not decodes:
         raw.llama_model_free(model)
         raise StartupError(f"{path}: this model does not generate text")
     return model
@@ -107,7 +111,8 @@ def make_context(model: Any, options: RuntimeOptions) -> Any:
     params.n_batch = options.batch_size
     params.n_ubatch = min(options.ubatch_size, options.batch_size)
     params.n_seq_max = slots(model, options)
-    params.n_outputs_max = options.outputs
+    # llama.cpp asks for one a sequence at least.
+    params.n_outputs_max = max(options.outputs, params.n_seq_max)
     params.n_threads = params.n_threads_batch = options.threads
     # One cache for all: any sequence may use all of it, and copying a prefix copies no data.
     params.kv_unified = True

@@ -8,8 +8,9 @@ import structlog
 
 _WARN, _ERROR, _CONTINUED = 3, 4, 5
 
-# Warnings that are none here: the cache is shared, so it may be larger than one sequence may be.
-_HARMLESS = ("possible training context overflow",)
+# Warnings that are none here: the cache is shared, so it may be larger than one sequence may be;
+# and an embedding context pools outside of llama.cpp.
+_HARMLESS = ("possible training context overflow", "but [0] was specified")
 
 _log = structlog.get_logger("llama.cpp")
 

@@ -12,18 +12,21 @@ import structlog
 from prometheus_client.registry import Collector
 
 from protos.inference.v1 import inference_pb2 as pb
-from services.llama import description, host, hub, requests, sizing
+from services.llama import description, embedding_setup, hub, plan, requests
 from services.llama.best_of import BestOf
 from services.llama.config import LlamaSettings
+from services.llama.embedder import EmbedMetrics
+from services.llama.embedding import EmbeddingService
+from services.llama.embedding_setup import EmbeddingSetup
 from services.llama.engine import Engine, EngineLimits
 from services.llama.job import Job
 from services.llama.load import Metrics
 from services.llama.prompt import Prompts, detokenize
 from services.llama.runtime import gguf
+from services.llama.runtime.embedding import EmbeddingModel
 from services.llama.runtime.llama import LlamaRuntime
-from services.llama.runtime.loading import RuntimeOptions
 from services.llama.stream import Ended
-from services.llama.template import TemplateError, plain
+from services.llama.template import CHATML, TemplateError, plain
 from services.worker.backend import Backend, Call, StartupError
 from services.worker.errors import ContextLengthExceeded, InvalidField, QueueFull, TemplateFailed
 
@@ -33,12 +36,6 @@ _PROMPT_THREADS = 2
 # How long `stop` waits for what these threads still do.
 _STOP_SECONDS = 5.0
 _LEAST_RETRY, _MOST_RETRY = 0.5, 30.0
-
-# Ended sequences, beyond one for each that runs, whose cells may be kept for prompts to come.
-_IDLE_SLOTS = 24
-# Rows of a batch, decodes included, up to which drafts are worth evaluating: on CPUs a batch of
-# more rows takes about as many times as long.
-_DRAFTS = 16
 
 T = TypeVar("T")
 
@@ -51,6 +48,7 @@ class LlamaBackend(Backend):
     def __init__(self, settings: LlamaSettings) -> None:
         self._settings = settings
         self._metrics = Metrics()
+        self._embed_metrics = EmbedMetrics()
         # Templates and tokenizers take milliseconds and more: never on the event loop.
         self._executor = futures.ThreadPoolExecutor(_PROMPT_THREADS, thread_name_prefix="prompt")
         # What they have to do, and do even when nobody waits for it any more.
@@ -63,20 +61,31 @@ class LlamaBackend(Backend):
         # Calls that use the model, from their arrival to their end: bounds the queue, that for the
         # prompt threads included.
         self._live = 0
-        self._runtime: LlamaRuntime
+        self._runtime: LlamaRuntime | EmbeddingModel
+        # None for a model that only embeds or ranks.
         self._engine: Engine | None = None
+        self._embedding_setup: EmbeddingSetup | None = None
+        self._embedding: EmbeddingService | None = None
 
     async def start(self) -> None:
         """Loads and warms up. Raises StartupError."""
         self._lost = asyncio.get_running_loop().create_future()
         await self._in_thread(self._load)
+        assert self._embedding_setup is not None
+        self._embedding = self._embedding_setup.service(
+            self._prompt,
+            places=self._settings.parallel + self._settings.max_waiting,
+            metrics=self._embed_metrics,
+        )
+        if isinstance(self._runtime, EmbeddingModel):
+            return
         settings = self._settings
         limits = EngineLimits(
             self._context,
             parallel=settings.parallel,
             busy_prefill=settings.prefill_budget,
             prefill=settings.ubatch_size,
-            drafts=_DRAFTS if settings.speculation else 0,
+            drafts=plan.DRAFTS if settings.speculation else 0,
         )
         self._engine = Engine(self._runtime, limits, self._metrics, on_dead=self._on_dead)
         self._engine.start()
@@ -84,47 +93,44 @@ class LlamaBackend(Backend):
     def _load(self) -> None:
         settings = self._settings
         path = hub.locate(settings.model)
-        header = gguf.read(path)
-        options = RuntimeOptions(
-            cells=sizing.choose_cells(
-                header,
-                settings.ctx_size,
-                type_k=settings.cache_type_k,
-                type_v=settings.cache_type_v,
-                memory=host.available_memory(),
-                gpu=settings.gpu_layers > 0,
-            ),
-            parallel=settings.parallel,
-            idle=settings.parallel + _IDLE_SLOTS,
-            outputs=_outputs(settings),
-            batch_size=max(settings.batch_size, settings.parallel),
-            ubatch_size=settings.ubatch_size,
-            threads=settings.threads or host.usable_cores(),
-            gpu_layers=settings.gpu_layers,
-            cache_type_k=settings.cache_type_k,
-            cache_type_v=settings.cache_type_v,
-            mlock=settings.mlock,
-            cpu_variant=settings.cpu_variant,
-        )
-        self._runtime = LlamaRuntime(header.parts[0], options)
-        trained = sizing.trained_context(header)
-        self._context = min(self._runtime.cells, trained or self._runtime.cells)
+        planned = plan.make(settings, gguf.read(path))
+        header, options = planned.header, planned.options
+        # From here on with what was chosen.
+        self._settings = settings = settings.model_copy(update={"parallel": options.parallel})
+        kind = embedding_setup.kind(path, header)
+        loaded = LlamaRuntime if kind.generates else EmbeddingModel
+        self._runtime = loaded(header.parts[0], options)
+        self._context = planned.context(self._runtime.cells)
         self._vocabulary = self._runtime.vocabulary
         try:
             self._prompts = Prompts(
-                self._vocabulary, header.metadata.get("tokenizer.chat_template"), self._context
+                self._vocabulary,
+                header.metadata.get("tokenizer.chat_template") if kind.generates else CHATML,
+                self._context,
             )
         except TemplateError as error:
             raise StartupError(f"{path}: {error}") from None
         self._model = description.describe(
             settings, path, header, vocabulary=self._vocabulary.size, context=self._context
         )
+        self._embedding_setup = embedding_setup.prepare(
+            self._runtime,
+            header,
+            options,
+            kind,
+            context=self._context,
+            wanted=settings.embed_ctx_size,
+        )
+        description.add_embedding(self._model, kind, self._embedding_setup.dimensions)
 
     async def stop(self) -> None:
         """Ends the engine and frees the model."""
         if self._engine is not None:
             await self._engine.stop()
             self._engine = None
+        if self._embedding is not None:
+            await self._embedding.stop()
+            self._embedding = None
         self._executor.shutdown(wait=False, cancel_futures=True)
         # A load that was cut short, too: only after it, it is known what there is to free.
         ended = await asyncio.to_thread(futures.wait, set(self._at_work), _STOP_SECONDS)
@@ -133,6 +139,8 @@ class LlamaBackend(Backend):
             _log.warning("work that takes too long is left behind")
             self.abandoned = True
             return
+        if self._embedding_setup is not None and self._embedding_setup.made is not None:
+            self._embedding_setup.made.close()
         if hasattr(self, "_runtime"):
             self._runtime.close()
 
@@ -148,7 +156,7 @@ class LlamaBackend(Backend):
 
     def collectors(self) -> Sequence[Collector]:
         """The engine's metrics."""
-        return self._metrics.collectors
+        return (*self._metrics.collectors, *self._embed_metrics.collectors)
 
     def model(self) -> pb.ModelInfo:
         """What is served."""
@@ -156,12 +164,18 @@ class LlamaBackend(Backend):
 
     def load(self) -> pb.LoadReport:
         """The load as of the engine's last step."""
-        engine = self._running_engine()
-        load = engine.load
+        assert self._embedding is not None
+        if self._engine is None:
+            report = self._embedding.load()
+            report.max_running = self._settings.parallel
+            report.max_waiting = self._settings.max_waiting
+            return report
+        load = self._engine.load
         return pb.LoadReport(
             running=load.running,
             waiting=load.waiting,
-            waiting_tokens=load.pending_tokens,
+            # What is embedded wants the same cores.
+            waiting_tokens=load.pending_tokens + self._embedding.load().waiting_tokens,
             kv_cells_used=load.cells_used,
             kv_cells_total=self._runtime.cells,
             prefill_tokens_per_second=load.prefill_rate,
@@ -215,6 +229,16 @@ class LlamaBackend(Backend):
             yield requests.finished(request, job, ended)
         finally:
             engine.cancel(streams)
+
+    async def embed(self, request: pb.EmbedRequest, call: Call) -> pb.EmbedResponse:
+        """See the contract."""
+        assert self._embedding is not None
+        return await self._embedding.embed(request, call)
+
+    async def rerank(self, request: pb.RerankRequest, call: Call) -> pb.RerankResponse:
+        """See the contract."""
+        assert self._embedding is not None
+        return await self._embedding.rerank(request, call)
 
     async def tokenize(self, request: pb.TokenizeRequest, call: Call) -> pb.TokenizeResponse:
         """See the contract."""
@@ -272,8 +296,8 @@ class LlamaBackend(Backend):
         places = self._settings.parallel + self._settings.max_waiting
         if self._live < places:
             return
-        interval = self._running_engine().load.drain_interval or 1.0
-        retry_after = min(_MOST_RETRY, max(_LEAST_RETRY, interval))
+        interval = self._engine.load.drain_interval if self._engine is not None else 0.0
+        retry_after = min(_MOST_RETRY, max(_LEAST_RETRY, interval or 1.0))
         raise QueueFull("the waiting queue is full", retry_after=retry_after)
 
     async def _prompt(self, work: Callable[[], T]) -> T:
@@ -288,8 +312,3 @@ class LlamaBackend(Backend):
         self._at_work.add(future)
         future.add_done_callback(self._at_work.discard)
         return await asyncio.wrap_future(future)
-
-
-def _outputs(settings: LlamaSettings) -> int:
-    """Positions of one decode whose logits may be wanted: prompts' logprobs come in such pieces."""
-    return min(settings.batch_size, max(64, settings.parallel + _DRAFTS))

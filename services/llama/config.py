@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
-from pydantic_settings import SettingsConfigDict
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from common.settings import Names
 from services.worker.config import WorkerSettings
 
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+FlashAttention = Literal["auto", "on", "off"]
+RopeScaling = Literal["model", "none", "linear", "yarn"]
+SplitMode = Literal["none", "layer", "row"]
+Numa = Literal["off", "distribute", "isolate", "numactl"]
+
+# `name=path` or `name=path:scale`; of several colons the last may be the scale's.
+_LORA = re.compile(r"(?P<name>[\w.-]{1,64})=(?P<path>.+?)(?::(?P<scale>-?\d+(\.\d+)?))?", re.ASCII)
 
 # More layers than any model has.
 ALL_LAYERS = 10_000
@@ -17,6 +28,30 @@ ALL_LAYERS = 10_000
 
 def _layers(value: Any) -> Any:
     return ALL_LAYERS if value == "all" else value
+
+
+def _numbers(value: Any) -> Any:
+    """`3,1`, or a list, also one of such texts."""
+    if isinstance(value, str):
+        return [part for part in value.split(",") if part.strip()]
+    if isinstance(value, list | tuple):
+        return [
+            part for item in value for part in (_numbers(item) if isinstance(item, str) else [item])
+        ]
+    return value
+
+
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Shares = Annotated[tuple[Share, ...], NoDecode, BeforeValidator(_numbers)]
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """An adapter as `lora` names it."""
+
+    name: str
+    path: Path
+    scale: float
 
 
 class LlamaSettings(WorkerSettings):
@@ -31,10 +66,14 @@ class LlamaSettings(WorkerSettings):
     """Name that end users ask for; default: the model's own name, else its file's."""
 
     ctx_size: int = Field(default=0, ge=0, le=2**31 - 1)
-    """KV cells, shared by all sequences; 0: the trained context, less where memory is short."""
+    """KV cells, shared by all sequences; 0: a trained context, or 4096 cells for each sequence if
+    that is more, less where memory is short."""
 
-    parallel: int = Field(default=8, ge=1, le=256)
-    """Sequences that are generated at once."""
+    embed_ctx_size: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Longest input of Embed and Rerank, in tokens; 0: the context, for chat models at most 8192."""
+
+    parallel: int = Field(default=0, ge=0, le=256)
+    """Sequences that are generated at once; 0: 8, fewer where memory is short."""
 
     max_waiting: int = Field(default=128, ge=0)
     """Requests that may wait beyond those; more are refused with RESOURCE_EXHAUSTED."""
@@ -57,6 +96,15 @@ class LlamaSettings(WorkerSettings):
     gpu_layers: Annotated[int, BeforeValidator(_layers)] = Field(default=0, ge=0)
     """Layers on the GPU; `all` for all."""
 
+    main_gpu: int = Field(default=0, ge=0, le=255)
+    """The GPU that does what is not split, all of it with `--split-mode none`."""
+
+    split_mode: SplitMode = "layer"
+    """How several GPUs share a model."""
+
+    tensor_split: Shares = ()
+    """Shares of the GPUs, such as `3,1`; default: by their free memory."""
+
     cpu_variant: str = "auto"
     """CPU backend (`haswell`, `zen4` …); `auto`: the best that runs here."""
 
@@ -64,10 +112,50 @@ class LlamaSettings(WorkerSettings):
     """Type of the cached keys."""
 
     cache_type_v: CacheType = "f16"
-    """Type of the cached values."""
+    """Type of the cached values; quantized ones need flash attention."""
+
+    flash_attention: FlashAttention = "auto"
+    """Attention without the whole matrix of scores; `auto`: where the backend can."""
+
+    swa_full: bool = True
+    """Whether layers with a sliding window keep all of a sequence: more memory, but prefixes can
+    be reused."""
+
+    rope_scaling: RopeScaling = "model"
+    """How positions beyond the trained context are encoded; `model`: as its file says."""
+
+    rope_scale: float = Field(default=0, ge=0, le=1e6, allow_inf_nan=False)
+    """How many times the original context is to be used; 0: as the model says."""
+
+    rope_freq_base: float = Field(default=0, ge=0, allow_inf_nan=False)
+    """Base frequency; 0: the model's."""
+
+    yarn_orig_ctx: int = Field(default=0, ge=0, le=2**31 - 1)
+    """YaRN: tokens of the original context; 0: the model's."""
+
+    yarn_ext_factor: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """YaRN: share of extrapolation, 0 is interpolation only; unset: the model's, else 1."""
+
+    yarn_attn_factor: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """YaRN: factor of the magnitude of attention; unset: the model's, else 1."""
+
+    yarn_beta_fast: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """YaRN: high correction dimension; unset: the model's, else 32."""
+
+    yarn_beta_slow: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """YaRN: low correction dimension; unset: the model's, else 1."""
+
+    lora: Names = ()
+    """LoRA adapters as `name=path` or `name=path:scale`, for requests that name one; repeatable."""
+
+    mmap: bool = True
+    """Whether the weights are mapped from their file, instead of being read at the start."""
 
     mlock: bool = False
     """Whether the weights are kept from being swapped out."""
+
+    numa: Numa = "off"
+    """Over NUMA nodes: spread threads, keep them on this one, or do as numactl says."""
 
     temperature: float | None = Field(default=None, ge=0, le=2)
     """Default of requests; unset: the model's, else 1."""
@@ -83,3 +171,31 @@ class LlamaSettings(WorkerSettings):
 
     repetition_penalty: float | None = Field(default=None, gt=0)
     """Default of requests; unset: the model's, else 1 (off)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        quantized = self.cache_type_v not in ("f32", "f16", "bf16")
+        if quantized and self.flash_attention == "off":
+            raise ValueError(
+                f"--cache-type-v {self.cache_type_v} needs flash attention, which is off"
+            )
+        if self.rope_scaling == "none" and self.rope_scale:
+            raise ValueError("--rope-scale has no meaning with --rope-scaling none")
+        if self.tensor_split and not any(self.tensor_split):
+            raise ValueError("--tensor-split: all shares are 0")
+        names = [adapter.name for adapter in self.adapters()]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"--lora: two adapters are called {name}")
+        return self
+
+    def adapters(self) -> list[Lora]:
+        """What `lora` names. Raises ValueError."""
+        found = []
+        for said in self.lora:
+            match = _LORA.fullmatch(said)
+            if match is None:
+                raise ValueError(f"--lora {said}: write name=path or name=path:scale")
+            scale = float(match["scale"]) if match["scale"] else 1.0
+            found.append(Lora(match["name"], Path(match["path"]), scale))
+        return found

@@ -10,6 +10,7 @@ import structlog
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import sizing
 from services.llama.config import LlamaSettings
+from services.llama.pooling import EmbeddingKind, Pooling
 from services.llama.runtime.gguf import Header
 
 _log = structlog.get_logger()
@@ -64,10 +65,24 @@ def describe(
         parameter_count=header.parameters,
         size_bytes=header.size,
         default_sampling=default_sampling(settings, header),
+        adapters=[adapter.name for adapter in settings.adapters()],
         max_running=settings.parallel,
     )
     info.created.FromSeconds(int(path.stat().st_mtime))
     return info
+
+
+def add_embedding(info: pb.ModelInfo, kind: EmbeddingKind, dimensions: int) -> None:
+    """What a model can do beside generating, or instead. `dimensions`: of its vectors.
+
+    A reranker's hidden states mean nothing outside its classifier: it has no vectors. Vectors of a
+    model made for them can rank, too; those of a chat model are too rough for it.
+    """
+    if not kind.generates:
+        info.capabilities[:] = [pb.CAPABILITY_TOKENIZE, pb.CAPABILITY_RERANK]
+    if kind.pooling is not Pooling.RANK:
+        info.capabilities.append(pb.CAPABILITY_EMBED)
+        info.embedding_dimensions = dimensions
 
 
 def model_name(settings: LlamaSettings, path: Path, header: Header) -> str:

@@ -32,6 +32,7 @@ class Pooling(enum.Enum):
 
 # Encoders say nothing of causality, because they have none.
 _ENCODERS = frozenset({"t5encoder"})
+_SOFTMAX_RANKERS = frozenset({"qwen3", "qwen3vl"})
 _NONE = 0
 
 
@@ -44,6 +45,8 @@ class EmbeddingKind:
     whole: bool
     # Whether the model was made to generate text, and its hidden states are a by-product.
     generates: bool
+    # Whether a reranker's graph ends in a softmax, so that its scores are probabilities.
+    probabilities: bool = False
 
 
 def kind(header: Header) -> EmbeddingKind:
@@ -58,6 +61,7 @@ def kind(header: Header) -> EmbeddingKind:
         pooling=Pooling(said) if said not in (None, _NONE) else Pooling.MEAN,
         whole=whole,
         generates=not whole and said in (None, _NONE),
+        probabilities=header.architecture in _SOFTMAX_RANKERS,
     )
 
 

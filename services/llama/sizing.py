@@ -1,6 +1,14 @@
-"""How large the KV cache may be: arithmetic over a model's metadata and the memory there is."""
+"""How much memory a model needs and what fits: arithmetic over its metadata; pure.
+
+The compute buffer's formula was fitted to what llama.cpp reserves (0.3.36, CPU) for shapes of
+Llama 3 8B, Qwen 2.5 0.5B, Mixtral, Qwen 3 30B-A3B and Gemma 3, to a few per cent above it.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from services.llama.runtime.gguf import Header
 from services.worker.backend import StartupError
@@ -9,7 +17,19 @@ from services.worker.backend import StartupError
 _CACHE_SHARE = 0.5
 # What an untrained-for context defaults to.
 _UNKNOWN_CONTEXT = 4096
+# An unasked-for cache holds this much for every sequence, or one trained context if that is more.
+_CELLS_OF_A_SEQUENCE = 4096
 _LEAST_CELLS = 256
+_DEFAULT_SLOTS = 8
+
+# llama.cpp's own record of a cell: positions, sequences, free lists.
+_CELL_RECORD = 96
+# A token's text and type, in llama.cpp and in this process.
+_TOKEN_RECORD = 300
+# Graphs, thread stacks, queues.
+_OVERHEAD = 32 * 2**20
+# llama.cpp makes caches of a multiple of this.
+_CELL_STEP = 256
 
 # Bytes per value.
 _BYTES = {
@@ -17,19 +37,43 @@ _BYTES = {
     "q4_1": 20 / 32, "q4_0": 18 / 32,
 }  # fmt: skip
 
+# Every which layer looks at everything, where the metadata does not say and llama.cpp knows.
+_SWA_PERIODS = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2, "cohere2": 4}
 
-def bytes_per_cell(header: Header, type_k: str, type_v: str) -> float:
-    """KV bytes of one token in all layers. 0 where the metadata does not say."""
-    layers = header.setting("block_count")
-    heads = header.setting("attention.head_count")
-    width = header.setting("embedding_length")
-    if not all(isinstance(v, int) and v > 0 for v in (layers, heads, width)):
-        return 0.0
-    kv_heads = header.setting("attention.head_count_kv")
-    kv_heads = kv_heads if isinstance(kv_heads, int) else heads
-    key = header.setting("attention.key_length") or width // heads
-    value = header.setting("attention.value_length") or width // heads
-    return float(layers * kv_heads * (key * _BYTES[type_k] + value * _BYTES[type_v]))
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of the settings takes memory."""
+
+    # KV cells, shared by all slots; 0: to be chosen.
+    cells: int
+    # Sequences at once; 0: to be chosen.
+    slots: int
+    # Tokens that go through the compute graph together.
+    ubatch: int
+    type_k: str = "f16"
+    type_v: str = "f16"
+    flash_attention: bool = True
+    # Whether layers with a sliding window keep everything.
+    swa_full: bool = True
+    # Rows of logits of one decode; 0: one for each slot.
+    outputs: int = 0
+    # How many times the trained context the positions are stretched to.
+    stretch: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Bytes."""
+
+    weights: float
+    cache: float
+    compute: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.weights + self.cache + self.compute
 
 
 def trained_context(header: Header) -> int:
@@ -42,39 +86,204 @@ def trained_context(header: Header) -> int:
     return said
 
 
-def choose_cells(
-    header: Header,
-    wanted: int,
-    *,
-    type_k: str,
-    type_v: str,
-    memory: int | None,
-    gpu: bool,
-) -> int:
-    """KV cells to make: what is wanted, or (0) the trained context as far as memory goes.
+def usable_context(header: Header, cells: int, stretch: float = 1.0) -> int:
+    """The longest sequence, in tokens: the trained context, stretched, as far as cells go."""
+    trained = trained_context(header)
+    return min(cells, int(trained * stretch)) if trained else cells
 
-    `memory` is what is available, in bytes; None: not known. Raises StartupError when it cannot
-    work, instead of being killed for memory later.
+
+def stretch(header: Header, factor: float, original: int = 0) -> float:
+    """How many times the trained context positions reach that are scaled by `factor`; 0: 1.
+
+    The factor counts from the context before scaling: `original`, else what the metadata says
+    that it was. A stretched context is never shorter than the trained one.
     """
     trained = trained_context(header)
-    per_cell = bytes_per_cell(header, type_k, type_v)
-    if memory is None or gpu:
-        return wanted or trained or _UNKNOWN_CONTEXT
-    left = memory - header.size
-    if left <= 0:
-        raise StartupError(f"the model has {_mib(header.size)}, of memory there are {_mib(memory)}")
-    if wanted:
-        if per_cell * wanted > left:
-            raise StartupError(
-                f"--ctx-size {wanted} needs {_mib(per_cell * wanted)} for the KV cache, beside the "
-                f"model there are {_mib(left)}"
-            )
-        return wanted
-    affordable = int(left * _CACHE_SHARE / per_cell) if per_cell else _UNKNOWN_CONTEXT
-    cells = min(trained or _UNKNOWN_CONTEXT, affordable)
-    if cells < min(_LEAST_CELLS, trained or _LEAST_CELLS):
-        raise StartupError(f"memory suffices for a context of {cells} tokens only; see --ctx-size")
-    return cells
+    if not factor or not trained:
+        return 1.0
+    original = original or _count(header, "rope.scaling.original_context_length") or trained
+    return max(1.0, original * factor / trained)
+
+
+def choose(header: Header, shape: Shape, *, memory: int | None, adapters: int = 0) -> Shape:
+    """The shape with cells and slots filled in where they are 0, all of it within the memory.
+
+    `memory` is what is available, in bytes; None: not known, and then nothing is refused.
+    `adapters` is the size of the adapters' files. Raises StartupError when it cannot work,
+    instead of being killed for memory later.
+    """
+    if memory is None:
+        slots = shape.slots or _DEFAULT_SLOTS
+        return replace(shape, slots=slots, cells=shape.cells or _wish(header, shape, slots))
+    if shape.cells:
+        slots = shape.slots or _slots_for(shape.cells)
+        asked = replace(shape, slots=slots)
+        if needs(header, asked, adapters).total > memory:
+            raise StartupError(_refusal(header, asked, memory, adapters))
+        return asked
+    asked = replace(shape, slots=shape.slots or _DEFAULT_SLOTS)
+    wish = _wish(header, shape, asked.slots)
+    cells = _affordable(header, asked, memory, adapters, share=_CACHE_SHARE)
+    cells = wish if wish <= cells else max(cells // _CELL_STEP * _CELL_STEP, _LEAST_CELLS)
+    if needs(header, replace(asked, cells=cells), adapters).total > memory:
+        raise StartupError(_refusal(header, replace(asked, cells=cells), memory, adapters))
+    return replace(asked, cells=cells, slots=shape.slots or _slots_for(cells))
+
+
+def needs(header: Header, shape: Shape, adapters: int = 0) -> Needs:
+    """What the shape takes beside the process; where the metadata does not say, less."""
+    cells = math.ceil(shape.cells / _CELL_STEP) * _CELL_STEP
+    return Needs(
+        weights=header.size + adapters + _TOKEN_RECORD * _vocabulary(header),
+        cache=_cache(header, shape, cells) + cells * _CELL_RECORD,
+        compute=_OVERHEAD + _outputs(header, shape) + max(
+            _activations(header, shape, cells), _outputs(header, shape)
+        ) + _masks(header, shape, cells),
+    )  # fmt: skip
+
+
+def bytes_per_cell(header: Header, type_k: str, type_v: str) -> float:
+    """KV bytes of one token in all layers that keep everything. 0: the metadata does not say."""
+    layers = range(_count(header, "block_count"))
+    return sum(_layer_cell(header, layer, type_k, type_v) for layer in layers)
+
+
+def _wish(header: Header, shape: Shape, slots: int) -> int:
+    context = int(trained_context(header) * shape.stretch) or _UNKNOWN_CONTEXT
+    return max(context, slots * min(context, _CELLS_OF_A_SEQUENCE))
+
+
+def _slots_for(cells: int) -> int:
+    return max(1, min(_DEFAULT_SLOTS, cells // _LEAST_CELLS))
+
+
+def _affordable(
+    header: Header, shape: Shape, memory: int, adapters: int, share: float = 1.0
+) -> int:
+    """Cells for which the memory suffices, of what the rest leaves only the share; 0 and more."""
+    empty = needs(header, replace(shape, cells=0), adapters)
+    # What a cell takes is not the same for all of them: windows fill up, activations hide a mask.
+    step = 2**20
+    slope = (needs(header, replace(shape, cells=step), adapters).total - empty.total) / step
+    cells = int(max(0.0, memory - empty.total) * share / slope)
+    while cells > 0:
+        over = needs(header, replace(shape, cells=cells), adapters).total - empty.total
+        if over <= (memory - empty.total) * share:
+            return cells
+        cells = int(cells * 0.97) - 1
+    return 0
+
+
+def _refusal(header: Header, shape: Shape, memory: int, adapters: int) -> str:
+    """One sentence: what it needs, what there is, what would fit."""
+    needed = needs(header, shape, adapters)
+    sums = (
+        f"needs {_mib(needed.total)} (weights {_mib(needed.weights)}, KV cache "
+        f"{_mib(needed.cache)}, compute {_mib(needed.compute)}), of memory there are {_mib(memory)}"
+    )
+    small = replace(shape, type_k="q8_0", type_v="q8_0", flash_attention=True)
+    options = [
+        (f"--ctx-size {cells}" + words)
+        for words, tried in (("", shape), (" --cache-type-k q8_0 --cache-type-v q8_0", small))
+        if (cells := _affordable(header, tried, memory, adapters) // _CELL_STEP * _CELL_STEP)
+        and cells < 2 * shape.cells
+    ]
+    if options:
+        return f"--ctx-size {shape.cells} {sums}; what would fit: {', or '.join(options)}"
+    return f"the model {sums}; a smaller one would fit, or one with fewer bits per weight"
+
+
+def _cache(header: Header, shape: Shape, cells: int) -> float:
+    windowed = 0 if shape.swa_full else _count(header, "attention.sliding_window")
+    window = math.ceil((windowed * shape.slots + shape.ubatch) / _CELL_STEP) * _CELL_STEP
+    total = _recurrent_state(header) * shape.slots
+    for layer in range(_count(header, "block_count")):
+        kept = min(cells, window) if windowed and _has_window(header, layer) else cells
+        total += kept * _layer_cell(header, layer, shape.type_k, shape.type_v)
+    return total
+
+
+def _layer_cell(header: Header, layer: int, type_k: str, type_v: str) -> float:
+    heads = _count(header, "attention.head_count", layer)
+    width = _count(header, "embedding_length")
+    if not heads or not width:
+        return 0.0
+    said = header.setting("attention.head_count_kv")
+    kv_heads = heads if said is None else _count(header, "attention.head_count_kv", layer)
+    key = _count(header, "attention.key_length") or width // heads
+    value = _count(header, "attention.value_length") or width // heads
+    if _count(header, "attention.key_length_mla"):
+        # Multi-head latent attention keeps one compressed vector, values included.
+        value = 0
+    return kv_heads * (key * _BYTES[type_k] + value * _BYTES[type_v])
+
+
+def _has_window(header: Header, layer: int) -> bool:
+    """Whether the layer sees only a window; False where it is not known."""
+    pattern = header.setting("attention.sliding_window_pattern")
+    if isinstance(pattern, Sequence) and not isinstance(pattern, str):
+        return layer < len(pattern) and bool(pattern[layer])
+    period = pattern if isinstance(pattern, int) else _SWA_PERIODS.get(header.architecture, 0)
+    return period > 0 and layer % period < period - 1
+
+
+def _recurrent_state(header: Header) -> float:
+    """Bytes of one sequence in the layers that have a state instead of a cache."""
+    inner, state = _count(header, "ssm.inner_size"), _count(header, "ssm.state_size")
+    convolution = max(0, _count(header, "ssm.conv_kernel") - 1)
+    values = inner * state + convolution * (inner + 2 * _count(header, "ssm.group_count") * state)
+    width = _count(header, "embedding_length")
+    values += (
+        width * (_count(header, "wkv.head_size") + 2) if header.setting("wkv.head_size") else 0
+    )
+    return 4.0 * values * _count(header, "block_count")
+
+
+def _activations(header: Header, shape: Shape, cells: int) -> float:
+    """The widest place of the graph."""
+    width = _count(header, "embedding_length")
+    heads = _count(header, "attention.head_count", 0)
+    experts = _count(header, "expert_used_count")
+    feed = _count(header, "expert_feed_forward_length") or _count(header, "feed_forward_length", 0)
+    feed_forward = max(3 * feed, 3 * _count(header, "feed_forward_length", 0))
+    if experts:
+        feed_forward = max(3 * experts * feed, experts * feed + 2 * experts * width)
+    attention = 0
+    if not shape.flash_attention:
+        query = heads * (_count(header, "attention.key_length") or width // max(1, heads))
+        attention = cells * heads + 2 * (query + width)
+    return 4.0 * _rows(shape) * (4 * width + max(feed_forward, attention))
+
+
+def _masks(header: Header, shape: Shape, cells: int) -> float:
+    masks = 2 if _count(header, "attention.sliding_window") else 1
+    return masks * cells * _rows(shape) * (2.0 if shape.flash_attention else 4.0)
+
+
+def _rows(shape: Shape) -> int:
+    """Tokens of the largest graph: a step of all sequences is one, too."""
+    return max(shape.ubatch, shape.slots)
+
+
+def _outputs(header: Header, shape: Shape) -> float:
+    return 4.0 * max(shape.outputs, shape.slots) * _vocabulary(header)
+
+
+def _vocabulary(header: Header) -> int:
+    embedding = header.tensors.get("token_embd.weight")
+    if embedding is not None and len(embedding.shape) == 2:
+        return embedding.shape[1]
+    return _count(header, "vocab_size")
+
+
+def _count(header: Header, key: str, layer: int | None = None) -> int:
+    """A count of the metadata, of one layer where there is one for each; 0: not said."""
+    said = header.setting(key)
+    if isinstance(said, list):
+        if layer is None:
+            return 0
+        said = said[layer] if layer < len(said) else 0
+    return said if isinstance(said, int) and 0 < said < 2**31 else 0
 
 
 def _mib(size: float) -> str:

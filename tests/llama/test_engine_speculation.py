@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.llama.fake_runtime import BOS, FakeRuntime
 QUOTE = "The caravan leaves at dawn, and the caravan comes back when the moon is full. " * 3
 
 
-def quoting(**fields: int) -> Job:
+def quoting(**fields: Any) -> Job:
     """The completion repeats what stands in the prompt."""
     return Job(
         [*QUOTE.encode(), BOS],

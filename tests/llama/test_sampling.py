@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.llama.interface import Logits
-from services.llama.sampling import Sampler, SamplingParams, logprobs, uniform
+from services.llama.sampling import Mirostat, Sampler, SamplingParams, Xtc, logprobs, uniform
 from services.llama.sampling.arrays import largest
 
 RNG = np.random.default_rng(7)
@@ -241,3 +241,51 @@ def test_logprobs_are_the_log_softmax_of_the_raw_logits():
     assert entry.logprob == pytest.approx(expected[17], abs=1e-5)
     assert [token for token, _ in entry.top] == list(np.argsort(-logits)[:3])
     assert [value for _, value in entry.top] == pytest.approx(sorted(expected)[:-4:-1], abs=1e-5)
+
+
+def test_xtc_strikes_with_its_probability_and_spares_the_least_likely_above_the_threshold():
+    logits = np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32))
+    count = 4000
+    seen = draws(logits, count, xtc=Xtc(0.5, 0.15)) / count
+    # Struck: 0.2 and 0.1 are left, as 2/3 and 1/3.
+    expected = np.array([0.4, 0.3, 0.2 + 2 / 3, 0.1 + 1 / 3]) / 2
+    expected[:2] = [0.2, 0.15]
+    assert np.abs(seen - expected).max() < 0.03
+
+
+def test_xtc_leaves_a_single_top_choice_and_is_off_above_a_half():
+    logits = np.log(np.array([0.6, 0.1, 0.1, 0.1, 0.1], np.float32))
+    assert draws(logits, 1000, xtc=Xtc(1, 0.2))[0] > 500
+    assert draws(logits, 1000, xtc=Xtc(1, 0.51))[0] > 500
+
+
+def test_greedy_is_greedy_whatever_xtc_says():
+    logits = some_logits(100)
+    assert support(logits, temperature=0.0, xtc=Xtc(1, 0.0)) == {int(logits.argmax())}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("tau", [2.0, 4.0])
+def test_mirostat_keeps_the_surprise_near_its_target(version, tau):
+    ranks = np.arange(1, 5001)
+    logits = (-1.2 * np.log(ranks)).astype(np.float32)
+    sampler = Sampler(SamplingParams(seed=5, mirostat=Mirostat(version, tau, 0.1)), [])
+    tokens = [sampler.choose(logits, position) for position in range(600)][100:]
+    # Surprise among those kept, as it is learnt from, cannot be seen; the text's own is near it.
+    entropy = -np.log2(softmax(logits))[tokens].mean()
+    plainly = -np.log2(softmax(logits))
+    assert entropy < float((softmax(logits) * plainly).sum()) - 0.5
+    assert tau - 0.5 < entropy < tau + 2.5
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_mirostat_replaces_the_truncations(version):
+    logits = some_logits(500)
+    mirostat = Mirostat(version, 6)
+    cut: dict[str, Any] = {"top_k": 1, "top_p": 0.01, "min_p": 1.0, "typical_p": 0.01}
+    for sampler in (
+        Sampler(SamplingParams(mirostat=mirostat, **cut), []),
+        Sampler(SamplingParams(mirostat=mirostat), []),
+    ):
+        tokens = [sampler.choose(logits, position) for position in range(50)]
+        assert len(set(tokens)) > 5

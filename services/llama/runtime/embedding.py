@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,15 @@ import numpy as np
 import structlog
 from llama_cpp import llama_cpp as raw
 
+from services.llama.embed_inputs import Joining
 from services.llama.interface import DecodeError
 from services.llama.pooling import EmbeddingKind, Part, Pooling, Rows
 from services.llama.runtime import bindings
 from services.llama.runtime.llama import LlamaRuntime
 from services.llama.runtime.loading import (
-    CACHE_TYPES,
     RuntimeOptions,
     capture,
+    context_params,
     initialise,
     load_model,
 )
@@ -34,33 +34,8 @@ _RECURRENT_SLOTS = 4
 # bounds their buffer, of which there are two.
 _LOGITS_BYTES = 64 * 2**20
 _LEAST_STEP = 32
-# Archs whose graph ends in a softmax over the classifier's outputs.
-_SOFTMAX_RANKERS = frozenset({"qwen3", "qwen3vl"})
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What of a loaded model the preparation of inputs and the reading of results need."""
-
-    # Width of the vectors.
-    dimensions: int
-    # Tokens that stand before and after a text by the model's metadata.
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    # Between query and document of a reranker without a template.
-    between: tuple[int, ...]
-    # At its end.
-    pair_end: tuple[int, ...]
-    # At its beginning.
-    pair_begin: tuple[int, ...]
-    # The reranker's own way to join query and document; None: it has none.
-    rerank_template: str | None
-    # Whether its scores are probabilities.
-    probabilities: bool
-    # Whether a text's number of tokens cannot be less than its bytes by the longest token's.
-    covers: bool
 
 
 class EmbeddingModel:
@@ -69,6 +44,8 @@ class EmbeddingModel:
     def __init__(self, path: Path, options: RuntimeOptions) -> None:
         """Loads it. Raises StartupError with one line."""
         variant = initialise(options.cpu_variant)
+        if options.adapters:
+            raise StartupError(f"{path}: adapters are for models that generate")
         self.options = options
         self.model: Any = load_model(path, options, generates=False)
         if raw.llama_model_has_encoder(self.model) and raw.llama_model_has_decoder(self.model):
@@ -99,33 +76,34 @@ def model_of(loaded: LlamaRuntime | EmbeddingModel) -> Any:
     return loaded._model  # noqa: SLF001 -- one package
 
 
-def facts(loaded: LlamaRuntime | EmbeddingModel, architecture: str) -> Facts:
-    """Reads them from the model."""
+def dimensions(loaded: LlamaRuntime | EmbeddingModel) -> int:
+    """Width of the vectors."""
+    return int(raw.llama_model_n_embd_out(model_of(loaded)))
+
+
+def joining(loaded: LlamaRuntime | EmbeddingModel) -> Joining:
+    """What the model wants around texts; a pair without a template as llama-server joins it."""
     model = model_of(loaded)
     vocab = raw.llama_model_get_vocab(model)
-    bos, eos, sep = (
-        _present(raw.llama_vocab_bos(vocab)),
-        _present(raw.llama_vocab_eos(vocab)),
-        _present(raw.llama_vocab_sep(vocab)),
-    )
+    bos = _present(raw.llama_vocab_bos(vocab))
+    sep = _present(raw.llama_vocab_sep(vocab))
     adds_bos = bool(raw.llama_vocab_get_add_bos(vocab))
-    word_pieces = raw.llama_vocab_type(vocab) == raw.LLAMA_VOCAB_TYPE_WPM
+    of_type = raw.llama_vocab_type(vocab)
     # What the tokenizer itself puts around nothing.
     around = _around_nothing(vocab)
-    before = around[:1] if around[:1] == bos and (adds_bos or word_pieces) else ()
-    # As llama-server joins them.
-    pair_end = (eos or sep) if raw.llama_vocab_get_add_eos(vocab) else ()
+    begins = adds_bos or of_type == raw.LLAMA_VOCAB_TYPE_WPM
+    before = around[:1] if begins and around[:1] == bos else ()
+    end = _present(raw.llama_vocab_eos(vocab)) or sep
+    pair_end = end if raw.llama_vocab_get_add_eos(vocab) else ()
     template = raw.llama_model_chat_template(model, b"rerank")
-    return Facts(
-        dimensions=int(raw.llama_model_n_embd_out(model)),
+    return Joining(
         before=before,
         after=around[len(before) :],
-        between=pair_end + (sep if raw.llama_vocab_get_add_sep(vocab) else ()),
         pair_begin=bos if adds_bos else (),
+        between=pair_end + (sep if raw.llama_vocab_get_add_sep(vocab) else ()),
         pair_end=pair_end,
-        rerank_template=template.decode("utf-8", "replace") if template else None,
-        probabilities=architecture in _SOFTMAX_RANKERS,
-        covers=raw.llama_vocab_type(vocab) in (raw.LLAMA_VOCAB_TYPE_SPM, raw.LLAMA_VOCAB_TYPE_BPE),
+        template=template.decode("utf-8", "replace") if template else None,
+        covers=of_type in (raw.LLAMA_VOCAB_TYPE_SPM, raw.LLAMA_VOCAB_TYPE_BPE),
     )
 
 
@@ -179,23 +157,19 @@ class LlamaEmbedding:
         return min(step, max(_LEAST_STEP, _LOGITS_BYTES // (4 * vocabulary)))
 
     def _make_context(self, options: RuntimeOptions) -> Any:
-        params = raw.llama_context_default_params()
+        params = context_params(options)
         # Room for the longest input that is between its parts, and a step of short ones.
         params.n_ctx = self.batch_size if self.whole else self.context + self.step_size
         params.n_batch = params.n_ubatch = self.batch_size
         params.n_seq_max = self.slots
-        params.n_threads = params.n_threads_batch = options.threads
+        # Every token's state comes out.
+        params.n_outputs_max = params.n_batch
         params.embeddings = True
         params.pooling_type = (
             raw.LLAMA_POOLING_TYPE_RANK
             if self.pooling is Pooling.RANK
             else raw.LLAMA_POOLING_TYPE_NONE
         )
-        params.kv_unified = True
-        params.no_perf = True
-        params.offload_kqv = params.op_offload = options.gpu_layers > 0
-        params.type_k = CACHE_TYPES[options.cache_type_k]
-        params.type_v = CACHE_TYPES[options.cache_type_v]
         capture.errors.clear()
         context = raw.llama_init_from_model(self._model, params)
         if not context:

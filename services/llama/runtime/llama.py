@@ -12,7 +12,7 @@ import structlog
 from llama_cpp import llama_cpp as raw
 
 from services.llama.interface import Chunk, DecodeError, Logits, NoRoomError
-from services.llama.runtime import bindings, loading
+from services.llama.runtime import adapters, bindings, loading
 from services.llama.runtime.loading import (
     RuntimeOptions,
     capture,
@@ -38,10 +38,13 @@ class LlamaRuntime:
         self._asynchronous = options.gpu_layers > 0
         self._batch = _Batch(options.batch_size, options.outputs)
         self._context: Any = None
+        # LoRA adapters by name.
+        self.adapters: dict[str, adapters.Adapter] = {}
         self._model: Any = load_model(path, options)
         try:
             self._slots = loading.slots(self._model, options)
             self._partial = loading.partial(self._model, options)
+            self.adapters = adapters.load(self._model, options.adapters, capture)
             self._context = make_context(self._model, options)
             self._memory = raw.llama_get_memory(self._context)
             self._cells = int(raw.llama_n_ctx(self._context))
@@ -123,6 +126,7 @@ class LlamaRuntime:
         if self._context is not None:
             raw.llama_free(self._context)
             self._context = None
+        adapters.free(self.adapters)
         if self._model is not None:
             raw.llama_model_free(self._model)
             self._model = None

@@ -28,11 +28,14 @@ def logprobs(logits: Logits, token: int, top: int) -> Logprobs:
     logits, best = tame(logits)
     if best == -math.inf:
         return Logprobs(token, -math.inf, ())
-    normaliser = best + math.log(float(np.exp(logits - np.float32(best)).sum()))
+    with np.errstate(over="ignore"):
+        normaliser = best + math.log(float(np.exp(logits - np.float32(best)).sum()))
     likeliest: tuple[tuple[int, float], ...] = ()
     if top:
         ids, values = largest(logits, top)
         likeliest = tuple(
-            (int(i), min(0.0, float(v) - normaliser)) for i, v in zip(ids, values, strict=True)
+            (token, min(0.0, value - normaliser))
+            for token, value in zip(ids.tolist(), values.tolist(), strict=True)
+            if value > -math.inf
         )
     return Logprobs(token, min(0.0, float(logits[token]) - normaliser), likeliest)

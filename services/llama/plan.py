@@ -1,0 +1,112 @@
+"""From the settings, a model's header and what the machine has to how the model is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from services.llama import host, sizing
+from services.llama.config import LlamaSettings
+from services.llama.runtime import adapters
+from services.llama.runtime.gguf import Header
+from services.llama.runtime.loading import RopeOptions, RuntimeOptions
+
+# Ended sequences, beyond one for each that runs, whose cells may be kept for prompts to come.
+IDLE_SLOTS = 24
+# Rows of a batch, decodes included, up to which drafts are worth evaluating: on CPUs a batch of
+# more rows takes about as many times as long.
+DRAFTS = 16
+# Positions of one decode whose logits may be wanted: prompts' logprobs come in such pieces.
+_OUTPUTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is loaded and how."""
+
+    # Its identity covers adapters and a position encoding of the operator's, its size adapters.
+    header: Header
+    options: RuntimeOptions
+    # How many times the trained context a sequence may be long.
+    stretch: float
+
+    def context(self, cells: int) -> int:
+        """The longest sequence in a cache of so many cells, in tokens."""
+        return sizing.usable_context(self.header, cells, self.stretch)
+
+
+def make(settings: LlamaSettings, header: Header) -> Plan:
+    """Reads adapters' headers and the machine's limits. Raises StartupError, one line."""
+    files = [
+        adapters.AdapterFile(adapter.name, adapter.path, adapter.scale)
+        for adapter in settings.adapters()
+    ]
+    checked = [(file, adapters.check(file, header)) for file in files]
+    extra = sum(file.size for _, file in checked)
+    stretch = sizing.stretch(header, settings.rope_scale, settings.yarn_orig_ctx)
+    shape = sizing.choose(
+        header,
+        sizing.Shape(
+            cells=settings.ctx_size,
+            slots=settings.parallel,
+            outputs=_OUTPUTS,
+            ubatch=settings.ubatch_size,
+            type_k=settings.cache_type_k,
+            type_v=settings.cache_type_v,
+            flash_attention=settings.flash_attention != "off",
+            swa_full=settings.swa_full,
+            stretch=stretch,
+        ),
+        # What of it goes to a GPU's memory is not known here.
+        memory=None if settings.gpu_layers else host.available_memory(),
+        adapters=extra,
+    )
+    options = RuntimeOptions(
+        cells=shape.cells,
+        parallel=shape.slots,
+        idle=shape.slots + IDLE_SLOTS,
+        outputs=_outputs(settings.batch_size, shape.slots),
+        batch_size=max(settings.batch_size, shape.slots),
+        ubatch_size=settings.ubatch_size,
+        threads=settings.threads or host.usable_cores(),
+        gpu_layers=settings.gpu_layers,
+        cache_type_k=settings.cache_type_k,
+        cache_type_v=settings.cache_type_v,
+        mmap=settings.mmap,
+        mlock=settings.mlock,
+        cpu_variant=settings.cpu_variant,
+        split_mode=settings.split_mode,
+        numa=settings.numa,
+        flash_attention=settings.flash_attention,
+        main_gpu=settings.main_gpu,
+        tensor_split=settings.tensor_split,
+        swa_full=settings.swa_full,
+        rope=_rope(settings),
+        adapters=tuple(files),
+    )
+    identity = _with_rope(adapters.identity(header, checked), options.rope)
+    return Plan(replace(header, identity=identity, size=header.size + extra), options, stretch)
+
+
+def _outputs(batch_size: int, parallel: int) -> int:
+    return min(max(batch_size, parallel), max(_OUTPUTS, parallel + DRAFTS))
+
+
+def _rope(settings: LlamaSettings) -> RopeOptions:
+    return RopeOptions(
+        scaling=settings.rope_scaling,
+        factor=settings.rope_scale,
+        base=settings.rope_freq_base,
+        original_context=settings.yarn_orig_ctx,
+        extrapolation=settings.yarn_ext_factor,
+        attention=settings.yarn_attn_factor,
+        beta_fast=settings.yarn_beta_fast,
+        beta_slow=settings.yarn_beta_slow,
+    )
+
+
+def _with_rope(identity: str, rope: RopeOptions) -> str:
+    """Workers whose positions are encoded differently answer differently."""
+    if rope == RopeOptions():
+        return identity
+    return "sha256:" + hashlib.sha256(f"{identity} {rope!r}".encode()).hexdigest()

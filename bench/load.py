@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -13,6 +13,9 @@ import orjson
 
 from bench.sse import StreamError, read_stream, token_counts
 from bench.stats import Sample
+
+# Bytes of a body, and when they came.
+Piece = tuple[float, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,47 +60,67 @@ async def run(
     client: Client, server: Server, requests: Sequence[dict[str, Any]], concurrency: int
 ) -> list[Sample]:
     """Sends all requests, `concurrency` at a time, a new one as soon as one ends."""
-    payloads = iter([orjson.dumps({"model": server.model, **body}) for body in requests])
+    made = (payload(server, body) for body in requests)
+    payloads = iter(list(enumerate(made)))
     streamed = bool(requests and requests[0]["stream"])
     samples: list[Sample] = []
     async with client.session() as session:
-        url = f"{server.url}/chat/completions"
-        lanes = (_lane(session, url, payloads, streamed, samples) for _ in range(concurrency))
-        await asyncio.gather(*lanes)
+
+        async def lane() -> None:
+            for index, data in payloads:
+                sample = await send(session, server, data, streamed)
+                samples.append(replace(sample, index=index))
+
+        await asyncio.gather(*(lane() for _ in range(concurrency)))
     return samples
 
 
-async def _lane(
-    session: aiohttp.ClientSession,
-    url: str,
-    payloads: Iterator[bytes],
-    streamed: bool,
-    samples: list[Sample],
-) -> None:
-    for payload in payloads:
-        started = time.perf_counter()
-        try:
-            sample = await _one(session, url, payload, streamed, started)
-        except (OSError, aiohttp.ClientError, StreamError, ValueError, KeyError) as error:
-            sample = Sample(started, time.perf_counter(), error=_label(error))
-        samples.append(sample)
+def payload(server: Server, body: dict[str, Any]) -> bytes:
+    """A request's body, ready to be sent to one server."""
+    return orjson.dumps({"model": server.model, **body})
 
 
-async def _one(
-    session: aiohttp.ClientSession, url: str, payload: bytes, streamed: bool, started: float
+async def send(
+    session: aiohttp.ClientSession, server: Server, data: bytes, streamed: bool
 ) -> Sample:
-    async with session.post(url, data=payload) as response:
+    """One request; one that fails is a sample too, with its error."""
+    started = time.perf_counter()
+    try:
+        if not streamed:
+            return await _whole(session, server, data, started)
+        pieces: list[Piece] = []
+        await receive(session, server, data, pieces.append)
+        return read_stream(started, pieces)
+    except (OSError, aiohttp.ClientError, StreamError, ValueError, KeyError) as error:
+        return Sample(started, time.perf_counter(), error=label(error))
+
+
+async def receive(
+    session: aiohttp.ClientSession, server: Server, data: bytes, take: Callable[[Piece], object]
+) -> None:
+    """Hands over the pieces of a streamed answer as they come. Raises StreamError and aiohttp's.
+
+    Timed now, to be parsed when the stream is over: parsing must not take the server's cores.
+    """
+    async with session.post(f"{server.url}/chat/completions", data=data) as response:
         if response.status != 200:
             raise StreamError(f"http {response.status}")
-        if streamed:
-            # Timed now, parsed when the stream is over: parsing must not take the server's cores.
-            pieces = [(time.perf_counter(), piece) async for piece in response.content.iter_any()]
-            return read_stream(started, pieces)
+        async for piece in response.content.iter_any():
+            take((time.perf_counter(), piece))
+
+
+async def _whole(
+    session: aiohttp.ClientSession, server: Server, data: bytes, started: float
+) -> Sample:
+    async with session.post(f"{server.url}/chat/completions", data=data) as response:
+        if response.status != 200:
+            raise StreamError(f"http {response.status}")
         answer = orjson.loads(await response.read())
     return Sample(started, time.perf_counter(), tokens=token_counts(answer.get("usage")))
 
 
-def _label(error: Exception) -> str:
+def label(error: Exception) -> str:
+    """What went wrong, in a few words that are the same each time."""
     if isinstance(error, StreamError):
         return str(error)
     if isinstance(error, TimeoutError):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from bench.prompts import Scenario
 from bench.stats import Figures, medians, ratio, spread
 
-COMPARED = ("output_tokens_per_s", "requests_per_s", "ttft_p50_ms", "ttft_p99_ms", "tpot_p50_ms")
+COMPARED = (
+    *("output_tokens_per_s", "requests_per_s", "ttft_p50_ms", "ttft_p99_ms", "tpot_p50_ms"),
+    *("longest_gap_ms", "memory_above_mib"),
+)
 
 
 @dataclass(slots=True)
@@ -40,7 +44,7 @@ def as_json(cells: list[Cell]) -> list[dict[str, object]]:
 
 _HEAD = (
     *("scenario", "streams", "server", "tok/s", "min..max", "x first", "req/s"),
-    *("TTFT p50", "TTFT p99", "ITL p50", "ITL p99", "ms/tok", "cached", "errors"),
+    *("TTFT p50", "TTFT p99", "ITL p50", "ITL p99", "ms/tok", "cached", "errors", "also"),
 )
 
 
@@ -70,7 +74,22 @@ def _row(cells: list[Cell], cell: Cell) -> tuple[str, ...]:
         *(_number(middle[name]) for name in times),
         f"{cached / prompt:.0%}" if prompt and cached is not None else "-",
         failed or "0",
+        _also(cell, middle),
     )
+
+
+def _also(cell: Cell, middle: Mapping[str, float | None]) -> str:
+    """What only some scenarios or servers have."""
+    gap, above = middle["longest_gap_ms"], middle["memory_above_mib"]
+    shares = ("ended_share", "valid_share", "copied_share", "outside_decode_share")
+    parts = [f"longest gap {gap:.0f} ms"] if gap is not None else []
+    for name in shares:
+        value = middle[name]
+        if value is not None:
+            parts.append(f"{name.removesuffix('_share').replace('_', ' ')} {value:.1%}")
+    if cell.scenario == "memory" and above is not None:
+        parts.append(f"{above:.0f} MiB above model and KV")
+    return ", ".join(parts) or "-"
 
 
 def _base(cells: list[Cell], cell: Cell) -> Cell:

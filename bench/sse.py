@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -42,22 +43,23 @@ def events(pieces: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, bytes
 
 @dataclass(slots=True)
 class _Reading:
-    arrivals: list[float]
+    arrivals: list[float] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
     usage: dict[str, Any] | None = None
-    finished: bool = False
+    finish: str | None = None
     done: bool = False
 
 
 def read_stream(started: float, pieces: Iterable[tuple[float, bytes]]) -> Sample:
     """One streamed chat completion as a sample. Raises StreamError."""
-    reading = _Reading([])
+    reading = _Reading()
     ended = started
     for ended, data in events(pieces):
         if data == DONE:
             reading.done = True
             break
         _read_chunk(reading, ended, data)
-    if not (reading.finished and reading.done):
+    if not (reading.finish and reading.done):
         raise StreamError("cut off")
     first = reading.arrivals[0] if reading.arrivals else None
     return Sample(
@@ -66,7 +68,20 @@ def read_stream(started: float, pieces: Iterable[tuple[float, bytes]]) -> Sample
         ttft=None if first is None else first - started,
         gaps=tuple(b - a for a, b in zip(reading.arrivals, reading.arrivals[1:], strict=False)),
         tokens=token_counts(reading.usage),
+        text="".join(reading.text),
+        finish=reading.finish,
     )
+
+
+def read_arrivals(pieces: Iterable[tuple[float, bytes]]) -> tuple[tuple[float, ...], bool]:
+    """When text came of a stream that was left before its end, and whether it had ended by then."""
+    reading = _Reading()
+    with suppress(StreamError):  # the last event may have been cut in two
+        for at, data in events(pieces):
+            if data == DONE:
+                break
+            _read_chunk(reading, at, data)
+    return tuple(reading.arrivals), reading.finish is not None
 
 
 def _read_chunk(reading: _Reading, at: float, data: bytes) -> None:
@@ -82,7 +97,8 @@ def _read_chunk(reading: _Reading, at: float, data: bytes) -> None:
         delta = choice.get("delta", {})
         if any(delta.get(key) for key in ("content", "reasoning_content", "tool_calls")):
             reading.arrivals.append(at)
-        reading.finished |= choice.get("finish_reason") is not None
+        reading.text.append(delta.get("content") or "")
+        reading.finish = choice.get("finish_reason") or reading.finish
 
 
 def token_counts(usage: dict[str, Any] | None) -> Tokens:

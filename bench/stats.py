@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from difflib import SequenceMatcher
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -30,6 +32,11 @@ class Sample:
     # Between events that carry text. One event may carry several tokens.
     gaps: tuple[float, ...] = ()
     tokens: Tokens = Tokens()
+    # The answer's text, and why it ended ("stop", "length"); streamed answers only.
+    text: str = ""
+    finish: str | None = None
+    # Which of the requests of its run.
+    index: int = 0
     # A short label ("http 503", "cut off"); None: complete. Failed requests count in no figure.
     error: str | None = None
 
@@ -54,6 +61,17 @@ class Figures:
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
+    # The longest between two events of streams that ran while a long prompt was evaluated.
+    longest_gap_ms: float | None = None
+    # Answers that ended by themselves, of all; and of those, how many the schema allows.
+    ended_share: float | None = None
+    valid_share: float | None = None
+    # How much of a text came back that was to be given back.
+    copied_share: float | None = None
+    # Of the worker's steps, the time outside the model's decode.
+    outside_decode_share: float | None = None
+    # What the server holds in memory beyond the weights and the KV cache.
+    memory_above_mib: float | None = None
 
 
 def percentile(values: Sequence[float], q: float) -> float | None:
@@ -90,6 +108,40 @@ def figures(samples: Sequence[Sample]) -> Figures:
         cached_tokens=sum(s.tokens.cached for s in good),
         output_tokens=output,
     )
+
+
+def longest_gap(streams: Iterable[Sequence[float]], since: float, until: float) -> float | None:
+    """The longest between two successive arrivals of one stream that touches the time between.
+
+    Whole, though it may have begun before `since` or ended after `until`. In the arrivals' unit;
+    None where no stream has such a gap.
+    """
+    gaps = [
+        after - before
+        for arrivals in streams
+        for before, after in pairwise(arrivals)
+        if after > since and before < until
+    ]
+    return max(gaps, default=None)
+
+
+def share(found: Iterable[bool]) -> float | None:
+    """Of nothing: None."""
+    return _mean([float(value) for value in found])
+
+
+def copied(wanted: str, answer: str) -> float:
+    """How alike two texts are by their words, 0 to 1."""
+    return SequenceMatcher(None, wanted.split(), answer.split(), autojunk=False).ratio()
+
+
+def mean_copied(pairs: Iterable[tuple[str, str]]) -> float | None:
+    """Of texts wanted and answers; None of nothing."""
+    return _mean([copied(wanted, answer) for wanted, answer in pairs])
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def errors(samples: Sequence[Sample]) -> dict[str, int]:

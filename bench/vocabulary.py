@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"
@@ -17,7 +17,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 _SPACE = "Ġ"  # how byte-level BPE writes a space
-_CONSONANTS, _VOWELS = "bcdfghjklmnprstvwxyz", "aeiou"
+# In capitals, so that no merge of theirs meets one of the words.
+_CONSONANTS, _VOWELS = "BCDFGHJKLMNPRSTVWXYZ", "AEIOU"
 _SYLLABLES = tuple(c + v for c in _CONSONANTS for v in _VOWELS)
 _NORMAL, _CONTROL = 1, 3  # llama_token_type
 
@@ -38,7 +39,9 @@ class Vocabulary:
 def vocabulary(size: int, words: Sequence[str]) -> Vocabulary:
     """`size` tokens: the bytes, these words (one token each after a space), and invented words.
 
-    Only the words have merges: invented ones are never read, but are generated like any token.
+    Text that was generated and is read again, as a chat's next turn does, splits into the tokens
+    that it was generated as, as good as always: an invented word is one token after a space too.
+    Raises ValueError for a size too small for the bytes, or beyond a million.
     """
     room = size - len(SPECIAL)
     tokens = _byte_letters()
@@ -46,15 +49,20 @@ def vocabulary(size: int, words: Sequence[str]) -> Vocabulary:
         raise ValueError(f"a vocabulary has at least {len(tokens) + len(SPECIAL)} tokens")
     taken = set(tokens)
     merges = []
-    for left, right in _chains(words):
+    for left, right in (*_chains(words), *islice(_invented(), room)):
         if left + right not in taken and len(tokens) < room:
             taken.add(left + right)
             tokens.append(left + right)
             merges.append(f"{left} {right}")
-    fresh = (token for token in _invented() if token not in taken)
-    tokens.extend(islice(fresh, room - len(tokens)))
+    if len(tokens) < room:
+        raise ValueError(f"a vocabulary has at most {len(tokens) + len(SPECIAL)} tokens")
     types = [_NORMAL] * len(tokens) + [_CONTROL] * len(SPECIAL)
     return Vocabulary([*tokens, *SPECIAL], types, merges)
+
+
+def word_token(word: str) -> str:
+    """The token of one of the words after a space."""
+    return _SPACE + word
 
 
 def _chains(words: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -64,14 +72,23 @@ def _chains(words: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield _SPACE + word[:at], letter
 
 
-def _invented() -> Iterator[str]:
-    """Endlessly many different pronounceable tokens, two in three of them after a space."""
+def _invented() -> Iterator[tuple[str, str]]:
+    """Merges of pronounceable words of one, two and three syllables, each after a space.
+
+    Letters join to syllables first, then syllables from the left: one way only to merge a word.
+    """
     base = len(_SYLLABLES)
-    for number in count():
-        mixed = number * 610_639 % base**3  # coprime: no repetition before base**3
-        parts = (_SYLLABLES[mixed // base**power % base] for power in range(3))
-        lap = "a" * (number // base**3)
-        yield (_SPACE if number % 3 else "") + "".join(parts) + lap
+    for syllable in _SYLLABLES:
+        yield syllable[0], syllable[1]
+    for syllable in _SYLLABLES:
+        yield _SPACE, syllable
+    for first in _SYLLABLES:
+        for second in _SYLLABLES:
+            yield _SPACE + first, second
+    for number in range(base**3):
+        mixed = number * 610_639 % base**3  # coprime: every word once, the beginnings spread out
+        first, second, third = (_SYLLABLES[mixed // base**power % base] for power in range(3))
+        yield _SPACE + first + second, third
 
 
 def _byte_letters() -> list[str]:

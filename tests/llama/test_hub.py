@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.llama import hub
 from services.llama.hub import choose
@@ -15,7 +19,9 @@ from services.worker.backend import StartupError
 
 FILES = {
     "tiny-Q4_0.gguf": b"GGUF four",
-    "tiny-Q8_0.gguf": b"GGUF eight",
+    "tiny-Q8_0.gguf": b"GGUF eight" + bytes(range(256)) * 400,
+    "big-Q6_K-00001-of-00002.gguf": b"GGUF first part",
+    "big-Q6_K-00002-of-00002.gguf": b"GGUF second part",
     "README.md": b"hello",
 }
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -24,7 +30,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class Hub(BaseHTTPRequestHandler):
     """As much of the hub's HTTP as its client needs for one public repository."""
 
-    downloads = 0
+    # File and first byte of each body that was asked for.
+    downloads: ClassVar[list[tuple[str, int]]] = []
+    # What goes wrong.
+    cut_after: ClassVar[list[int]] = []
+    damaged: ClassVar[set[str]] = set()
+    # Path prefix to status and X-Error-Code.
+    refusals: ClassVar[dict[str, tuple[int, str]]] = {}
+    tokens: ClassVar[list[str]] = []
 
     def do_HEAD(self):
         self.answer(with_body=False)
@@ -33,18 +46,34 @@ class Hub(BaseHTTPRequestHandler):
         self.answer(with_body=True)
 
     def answer(self, *, with_body):
+        self.tokens.append(self.headers.get("Authorization", ""))
+        for prefix, (status, code) in self.refusals.items():
+            if self.path.startswith(prefix):
+                self.reply(status, b'{"error": "no"}', with_body, {"X-Error-Code": code})
+                return
         if self.path.startswith("/api/models/someone/tiny"):
             siblings = [{"rfilename": name} for name in FILES]
             body = json.dumps({"id": "someone/tiny", "sha": COMMIT, "siblings": siblings}).encode()
             self.reply(200, body, with_body, {"Content-Type": "application/json"})
         elif self.path.startswith("/someone/tiny/resolve/"):
-            body = FILES[self.path.rsplit("/", 1)[1]]
-            type(self).downloads += with_body
-            etag = hashlib.sha256(body).hexdigest()
-            self.reply(200, body, with_body, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+            self.send_model(self.path.rsplit("/", 1)[1], with_body)
         else:
             headers = {"X-Error-Code": "RepoNotFound", "Content-Type": "application/json"}
             self.reply(404, b'{"error": "Repository not found"}', with_body, headers)
+
+    def send_model(self, name, with_body):
+        body = FILES[name]
+        etag = hashlib.sha256(body).hexdigest()
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
+        if name in self.damaged:
+            body = body[:-1] + b"!"
+        span = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(span[1]) if span else 0
+        if span:
+            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        if with_body:
+            self.downloads.append((name, start))
+        self.reply(206 if span else 200, body[start:], with_body, headers)
 
     def reply(self, status, body, with_body, headers):
         self.send_response(status)
@@ -52,7 +81,8 @@ class Hub(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if with_body:
-            self.wfile.write(body)
+            cut = self.cut_after.pop() if self.cut_after and "ETag" in headers else None
+            self.wfile.write(body[:cut])
 
     def log_message(self, *args):
         pass
@@ -62,7 +92,11 @@ class Hub(BaseHTTPRequestHandler):
 def endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(Hub, "downloads", 0)
+    monkeypatch.setattr(Hub, "downloads", [])
+    monkeypatch.setattr(Hub, "cut_after", [])
+    monkeypatch.setattr(Hub, "damaged", set())
+    monkeypatch.setattr(Hub, "refusals", {})
+    monkeypatch.setattr(Hub, "tokens", [])
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -76,7 +110,95 @@ def test_downloads_once_and_then_takes_it_from_the_cache(endpoint):
     path = hub.locate("hf:someone/tiny:Q8_0", endpoint)
     assert path.read_bytes() == FILES["tiny-Q8_0.gguf"]
     assert hub.locate("hf:someone/tiny:tiny-Q8_0.gguf", endpoint) == path
-    assert Hub.downloads == 1
+    assert Hub.downloads == [("tiny-Q8_0.gguf", 0)]
+
+
+@pytest.mark.parametrize(
+    "wanted", ["Q6_K", "big-Q6_K-00001-of-00002.gguf", "big-Q6_K-00002-of-00002.gguf"]
+)
+def test_all_parts_of_a_split_model_are_fetched(endpoint, wanted):
+    path = hub.locate(f"hf:someone/tiny:{wanted}", endpoint)
+    assert path.name == "big-Q6_K-00001-of-00002.gguf"
+    second = path.with_name("big-Q6_K-00002-of-00002.gguf")
+    assert second.read_bytes() == FILES[second.name]
+
+
+def test_a_cut_connection_is_resumed(endpoint, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 4096)
+    Hub.cut_after.append(70_000)
+    path = hub.locate("hf:someone/tiny:Q8_0", endpoint)
+    assert path.read_bytes() == FILES["tiny-Q8_0.gguf"]
+    (_, first), (_, second) = Hub.downloads
+    assert first == 0
+    assert 0 < second <= 70_000
+
+
+def test_a_file_that_is_not_what_the_hub_says_is_not_kept(endpoint, tmp_path):
+    Hub.damaged.add("tiny-Q8_0.gguf")
+    with pytest.raises(StartupError, match=r"tiny-Q8_0\.gguf came damaged \(wrong SHA-256\)"):
+        hub.locate("hf:someone/tiny:Q8_0", endpoint)
+    assert not list(tmp_path.rglob("*.gguf"))
+    Hub.damaged.clear()
+    path = hub.locate("hf:someone/tiny:Q8_0", endpoint)
+    assert path.read_bytes() == FILES["tiny-Q8_0.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "status", "code", "sentence"),
+    [
+        ("/api/", 401, "RepoNotFound", "no such repository, or it is private"),
+        ("/api/", 404, "RepoNotFound", "no such repository, or it is private"),
+        ("/api/", 403, "GatedRepo", "accepted licence and HF_TOKEN"),
+        ("/api/", 403, "", "HF_TOKEN is wrong or not allowed"),
+        ("/someone/", 403, "GatedRepo", r"tiny-Q8_0\.gguf: access needs an accepted licence"),
+        ("/someone/", 401, "RepoNotFound", r"tiny-Q8_0\.gguf: the hub has no such repository"),
+        ("/someone/", 404, "EntryNotFound", r"tiny-Q8_0\.gguf: the hub has no such file"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_clear_line(endpoint, prefix, status, code, sentence):
+    Hub.refusals[prefix] = (status, code)
+    with pytest.raises(StartupError, match=sentence) as caught:
+        hub.locate("hf:someone/tiny:Q8_0", endpoint)
+    assert "\n" not in str(caught.value)
+
+
+def test_offline_by_setting_the_cache_serves_and_the_hub_is_not_asked(endpoint, monkeypatch):
+    path = hub.locate("hf:someone/tiny:Q6_K", endpoint)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    Hub.tokens.clear()
+    assert hub.locate("hf:someone/tiny:q6_k", endpoint) == path
+    with pytest.raises(StartupError, match=r"there are: big-Q6_K-00001-of-00002\.gguf"):
+        hub.locate("hf:someone/tiny:Q8_0", endpoint)
+    with pytest.raises(StartupError, match="cannot be reached and the model is not in the local"):
+        hub.locate("hf:someone/else", endpoint)
+    assert Hub.tokens == []
+
+
+def test_offline_with_a_part_missing(endpoint, monkeypatch):
+    path = hub.locate("hf:someone/tiny:Q6_K", endpoint)
+    path.with_name("big-Q6_K-00002-of-00002.gguf").unlink()
+    with pytest.raises(StartupError, match=r"1 of 2 parts missing: big-Q6_K-00002-of-00002\.gguf"):
+        hub.locate("hf:someone/tiny:Q6_K", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_an_ill_hub_is_no_reason_not_to_start(endpoint, status):
+    path = hub.locate("hf:someone/tiny:Q8_0", endpoint)
+    Hub.refusals["/"] = (status, "")
+    assert hub.locate("hf:someone/tiny:Q8_0", endpoint) == path
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(endpoint, monkeypatch, capfd):
+    with capture_logs() as logs:
+        hub.locate("hf:someone/tiny:Q8_0", endpoint)
+    assert [line["file"] for line in logs] == ["tiny-Q8_0.gguf"] * len(logs)
+    assert logs
+    assert "\r" not in capfd.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with capture_logs() as logs:
+        hub.locate("hf:someone/tiny:Q4_0", endpoint)
+    assert logs == []
+    assert "tiny-Q4_0.gguf" in capfd.readouterr().err
 
 
 def test_without_the_hub_the_cache_serves(endpoint):
@@ -95,7 +217,7 @@ def test_no_such_repository(endpoint):
 
 
 def test_what_there_is_is_said_when_what_is_wanted_is_not(endpoint):
-    with pytest.raises(StartupError, match=r"there are: tiny-Q4_0\.gguf, tiny-Q8_0\.gguf"):
+    with pytest.raises(StartupError, match=r"there are: .*, tiny-Q4_0\.gguf, tiny-Q8_0\.gguf"):
         hub.locate("hf:someone/tiny:Q2_K", endpoint)
 
 
@@ -132,6 +254,19 @@ REPOSITORY = [
 )
 def test_choice_of_files(wanted, chosen):
     assert choose("hf:a/b", REPOSITORY, wanted) == chosen
+
+
+@pytest.mark.parametrize("wanted", ["", "q4_0"])
+def test_several_models_of_a_quantization_are_listed(wanted):
+    files = ["small-Q4_0.gguf", "large-Q4_0.gguf", "large-Q8_0.gguf"]
+    with pytest.raises(StartupError, match=r"name the file: large-Q4_0\.gguf, small-Q4_0\.gguf"):
+        choose("hf:a/b", files, wanted)
+
+
+def test_parts_that_the_repository_lacks_are_named():
+    files = [f"m-Q4_0-0000{at}-of-00005.gguf" for at in (1, 3)]
+    with pytest.raises(StartupError, match=r"3 of 5 parts missing: m-Q4_0-00002-of-00005\.gguf, "):
+        choose("hf:a/b", files, "Q4_0")
 
 
 def test_a_quantization_is_matched_whole():

@@ -134,8 +134,9 @@ class LlamaEmbedding:
         one_each = raw.llama_model_is_recurrent(self._model) or raw.llama_model_is_hybrid(
             self._model
         )
-        self.slots = _RECURRENT_SLOTS if one_each else _SLOTS
         self.step_size = self._choose_step(options, loaded.vocabulary.size)
+        # llama.cpp aborts where a batch cannot hold a token of each.
+        self.slots = min(_RECURRENT_SLOTS if one_each else _SLOTS, self.step_size)
         self.batch_size = max(self.step_size, context) if self.whole else self.step_size
         self._width = int(
             raw.llama_model_n_cls_out(self._model)

@@ -13,17 +13,19 @@ from prometheus_client.registry import Collector
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import description, embedding_setup, hub, plan, requests
+from services.llama.best_of import BestOf
 from services.llama.config import LlamaSettings
 from services.llama.embedder import EmbedMetrics
 from services.llama.embedding import EmbeddingService
 from services.llama.embedding_setup import EmbeddingSetup
 from services.llama.engine import Engine, EngineLimits
+from services.llama.job import Job
 from services.llama.load import Metrics
 from services.llama.prompt import Prompts, detokenize
 from services.llama.runtime import gguf
 from services.llama.runtime.embedding import EmbeddingModel
 from services.llama.runtime.llama import LlamaRuntime
-from services.llama.sequence import Job
+from services.llama.stream import Ended
 from services.llama.template import CHATML, TemplateError, plain
 from services.worker.backend import Backend, Call, StartupError
 from services.worker.errors import ContextLengthExceeded, InvalidField, QueueFull, TemplateFailed
@@ -77,7 +79,14 @@ class LlamaBackend(Backend):
         )
         if isinstance(self._runtime, EmbeddingModel):
             return
-        limits = EngineLimits(self._context, busy_prefill=self._settings.prefill_budget)
+        settings = self._settings
+        limits = EngineLimits(
+            self._context,
+            parallel=settings.parallel,
+            busy_prefill=settings.prefill_budget,
+            prefill=settings.ubatch_size,
+            drafts=plan.DRAFTS if settings.speculation else 0,
+        )
         self._engine = Engine(self._runtime, limits, self._metrics, on_dead=self._on_dead)
         self._engine.start()
 
@@ -87,7 +96,7 @@ class LlamaBackend(Backend):
         planned = plan.make(settings, gguf.read(path))
         header, options = planned.header, planned.options
         # From here on with what was chosen.
-        self._settings = settings = settings.model_copy(update={"parallel": options.slots})
+        self._settings = settings = settings.model_copy(update={"parallel": options.parallel})
         kind = embedding_setup.kind(path, header)
         loaded = LlamaRuntime if kind.generates else EmbeddingModel
         self._runtime = loaded(header.parts[0], options)
@@ -181,7 +190,7 @@ class LlamaBackend(Backend):
         """Yields started, deltas, finished."""
         with self._place():
             job = await self._job(request, call)
-            async with aclosing(self._events(job)) as events:
+            async with aclosing(self._events(request, job)) as events:
                 async for event in events:
                     yield event
 
@@ -193,20 +202,33 @@ class LlamaBackend(Backend):
             raise ContextLengthExceeded(len(prompt), self._context)
         return requests.job(request, prompt, self._model.default_sampling, call.deadline)
 
-    async def _events(self, job: Job) -> AsyncGenerator[pb.GenerateResponse, None]:
+    async def _events(
+        self, request: pb.GenerateRequest, job: Job
+    ) -> AsyncGenerator[pb.GenerateResponse, None]:
         engine = self._running_engine()
-        stream = engine.submit(job)
+        streams = engine.submit(job)
+        ended: dict[int, tuple[int, Ended]] = {}
+        best = (
+            BestOf(requests.choices(request))
+            if len(job.choices) > requests.choices(request)
+            else None
+        )
         try:
             # Said while it waits, too: nothing can be the caller's mistake from here on.
             yield requests.started(self._model.identity, job)
-            while True:
-                gained = await stream.next()
-                yield requests.delta(gained, self._vocabulary)
+            while len(ended) < len(job.choices):
+                choice, gained = await streams.next()
                 if gained.ended is not None:
-                    yield requests.finished(job, gained.completion_tokens, gained.ended)
-                    return
+                    ended[choice] = (gained.completion_tokens, gained.ended)
+                if best is not None:
+                    best.add(choice, gained)
+                else:
+                    yield requests.delta(choice, gained, self._vocabulary)
+            for choice, gained in best.chosen(request.output.logprobs) if best is not None else ():
+                yield requests.delta(choice, gained, self._vocabulary)
+            yield requests.finished(request, job, ended)
         finally:
-            engine.cancel(stream)
+            engine.cancel(streams)
 
     async def embed(self, request: pb.EmbedRequest, call: Call) -> pb.EmbedResponse:
         """See the contract."""

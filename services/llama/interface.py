@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+# Bit t % 32 of word t // 32 says whether token t may come.
+Mask = NDArray[np.uint32]
 # Raw logits of one position, shape (vocabulary,). A view that the next decode overwrites.
 Logits = NDArray[np.float32]
 
@@ -28,8 +30,8 @@ class Chunk:
     slot: int
     start: int
     tokens: Sequence[int]
-    # Whether the logits after the last of the tokens are wanted.
-    wants_logits: bool
+    # After how many of the tokens, the last ones, the logits are wanted.
+    outputs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,55 @@ class Runtime(Protocol):
     def batch_size(self) -> int:
         """Most tokens of one decode. More kill the process, so the runtime raises ValueError."""
 
-    def decode(self, chunks: Sequence[Chunk]) -> list[Logits | None]:
-        """Evaluates the chunks together; per chunk its logits, where wanted.
+    @property
+    def outputs(self) -> int:
+        """Most positions of one decode whose logits are wanted; more raise ValueError."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether a part of a slot's cells can be shared and given back, or only all of them."""
+
+    def decode(self, chunks: Sequence[Chunk]) -> list[list[Logits]]:
+        """Evaluates the chunks together; per chunk the logits wanted, in order.
 
         Raises NoRoomError (nothing happened) and DecodeError (reset before going on).
         """
+
+    def copy(self, source: int, target: int, cells: int) -> None:
+        """The target, an empty slot, gets the source's first cells. They are shared, not copied.
+
+        Not partial: `cells` are all that the source has.
+        """
+
+    def truncate(self, slot: int, cells: int) -> None:
+        """Gives back what the slot has beyond its first cells. Not partial: all or nothing."""
 
     def release(self, slot: int) -> None:
         """Gives back all cells of the slot."""
 
     def reset(self) -> None:
         """Gives back all cells. Raises DecodeError when the runtime cannot be used any more."""
+
+
+class Matcher(Protocol):
+    """Follows the text of one constrained choice."""
+
+    def mask(self) -> Mask:
+        """The tokens that may come next, ends included; the next call may overwrite it."""
+
+    def accept(self, token: int) -> None:
+        """The next token, one that the mask allowed."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing may come but an end."""
+
+    def forced(self) -> list[int]:
+        """Tokens that must come next, as far as that is known cheaply."""
+
+
+class Grammar(Protocol):
+    """What a text must look like."""
+
+    def matcher(self) -> Matcher:
+        """A matcher at the beginning of a text."""

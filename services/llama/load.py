@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
-from services.llama import sequence as sequences
-from services.llama.interface import Chunk
+from services.llama.scheduler import Work
+from services.llama.stream import Timings
 
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 # Rates are averages over about this many seconds of work.
 _SMOOTHING = 5.0
 
@@ -33,7 +35,7 @@ class Metrics:
         self.step_seconds = Histogram(
             "caravan_llama_step_seconds",
             "Duration of one decode of the model.",
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            buckets=_SECONDS,
             registry=None,
         )
         self.batch_tokens = Histogram(
@@ -49,6 +51,43 @@ class Metrics:
         )
         self.decode_tokens = Counter(
             "caravan_llama_decode_tokens", "Tokens generated.", registry=None
+        )
+        self.whole_step_seconds = Histogram(
+            "caravan_llama_whole_step_seconds",
+            "Duration of one step of the engine: planning, decoding, sampling and handing over.",
+            buckets=_SECONDS,
+            registry=None,
+        )
+        self.time_to_first_token = Histogram(
+            "caravan_llama_time_to_first_token_seconds",
+            "From a request's arrival at the engine to its first token.",
+            buckets=_SECONDS,
+            registry=None,
+        )
+        self.inter_token = Histogram(
+            "caravan_llama_inter_token_seconds",
+            "Between two tokens of a sequence; tokens of one step count as evenly spread.",
+            buckets=_SECONDS,
+            registry=None,
+        )
+        self.prompt_tokens = Counter(
+            "caravan_llama_prompt_tokens", "Tokens of prompts that were admitted.", registry=None
+        )
+        self.reused_tokens = Counter(
+            "caravan_llama_reused_tokens",
+            "Of these, tokens whose KV cells were there already.",
+            registry=None,
+        )
+        self.drafted_tokens = Counter(
+            "caravan_llama_drafted_tokens", "Tokens guessed by speculation.", registry=None
+        )
+        self.accepted_tokens = Counter(
+            "caravan_llama_accepted_tokens", "Of these, tokens that came out.", registry=None
+        )
+        self.cells_idle = Gauge(
+            "caravan_llama_kv_cells_idle",
+            "KV cache cells kept for prompts to come, free to be evicted.",
+            registry=None,
         )
         self.preemptions = Counter(
             "caravan_llama_preemptions",
@@ -77,6 +116,21 @@ class Load:
     drain_interval: float = 0.0
 
 
+class Progress(Protocol):
+    """What of a sequence tells the load."""
+
+    tokens: list[int]
+    cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """KV cells in use: by sequences that run, and kept for prompts to come."""
+
+    running: int
+    idle: int
+
+
 class Meter:
     """Counts what the engine does. Used on the engine's thread."""
 
@@ -88,22 +142,42 @@ class Meter:
         self._last_finish = 0.0
         self._metrics.cells.set(cells)
 
-    def step(self, began: float, ended: float, chunks: Sequence[Chunk]) -> None:
-        """A decode took from `began` to `ended`, in seconds."""
+    def step(self, began: float, ended: float, work: Collection[tuple[object, Work]]) -> None:
+        """A decode of the model took from `began` to `ended`, in seconds."""
         seconds = ended - began
-        decoded = sum(len(c.tokens) == 1 and c.wants_logits for c in chunks)
-        batch = sum(len(c.tokens) for c in chunks)
+        decoded = sum(item.count == 1 for _, item in work)
+        known = sum(item.count for _, item in work)
         if decoded:
             self._decode.add(decoded, seconds)
-        if batch > decoded:
-            self._prefill.add(batch - decoded, seconds)
+        if known > decoded:
+            self._prefill.add(known - decoded, seconds)
         self._metrics.step_seconds.observe(seconds)
-        self._metrics.batch_tokens.observe(batch)
-        self._metrics.decode_tokens.inc(decoded)
-        self._metrics.prefill_tokens.inc(batch - decoded)
+        self._metrics.batch_tokens.observe(known + sum(item.draft for _, item in work))
+        self._metrics.prefill_tokens.inc(known - decoded)
 
-    def finished(self, now: float) -> None:
+    def whole_step(self, seconds: float) -> None:
+        """A step with a decode, all that the engine did besides included."""
+        self._metrics.whole_step_seconds.observe(seconds)
+
+    def admitted(self, prompt: int, reused: int) -> None:
+        """A prompt of so many tokens found the cells of so many of them."""
+        self._metrics.prompt_tokens.inc(prompt)
+        self._metrics.reused_tokens.inc(reused)
+
+    def sampled(self, item: Work, tokens: int, seconds: float) -> None:
+        """A sequence got so many tokens, so long after those before; 0: its first."""
+        self._metrics.decode_tokens.inc(tokens)
+        if tokens and seconds:
+            for _ in range(tokens):
+                self._metrics.inter_token.observe(seconds / tokens)
+        if item.draft:
+            self._metrics.drafted_tokens.inc(item.draft)
+            self._metrics.accepted_tokens.inc(max(0, tokens - 1))
+
+    def finished(self, timings: Timings, now: float) -> None:
         """A sequence ended by itself."""
+        if timings.first_token:
+            self._metrics.time_to_first_token.observe(timings.first_token - timings.arrived)
         if self._last_finish:
             interval = now - self._last_finish
             known = self._drain_interval
@@ -115,22 +189,19 @@ class Meter:
         self._metrics.preemptions.inc()
 
     def load(
-        self,
-        running: Collection[sequences.Sequence],
-        waiting: Collection[sequences.Sequence],
+        self, running: Collection[Progress], waiting: Collection[Progress], cells: Cells
     ) -> Load:
         """The load, which is also what the gauges show from now on."""
-        cells = sum(s.cached for s in running)
         self._metrics.running.set(len(running))
         self._metrics.waiting.set(len(waiting))
-        self._metrics.cells_used.set(cells)
+        self._metrics.cells_used.set(cells.running)
+        self._metrics.cells_idle.set(cells.idle)
         return Load(
             running=len(running),
             waiting=len(waiting),
-            pending_tokens=sum(len(s.tokens) for s in running)
-            - cells
+            pending_tokens=sum(len(s.tokens) - s.cached for s in running)
             + sum(len(s.tokens) for s in waiting),
-            cells_used=cells,
+            cells_used=cells.running,
             prefill_rate=self._prefill.value,
             decode_rate=self._decode.value,
             drain_interval=self._drain_interval,

@@ -11,6 +11,14 @@ from services.llama.runtime import adapters
 from services.llama.runtime.gguf import Header
 from services.llama.runtime.loading import RopeOptions, RuntimeOptions
 
+# Ended sequences, beyond one for each that runs, whose cells may be kept for prompts to come.
+IDLE_SLOTS = 24
+# Rows of a batch, decodes included, up to which drafts are worth evaluating: on CPUs a batch of
+# more rows takes about as many times as long.
+DRAFTS = 16
+# Positions of one decode whose logits may be wanted: prompts' logprobs come in such pieces.
+_OUTPUTS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -41,6 +49,7 @@ def make(settings: LlamaSettings, header: Header) -> Plan:
         sizing.Shape(
             cells=settings.ctx_size,
             slots=settings.parallel,
+            outputs=_OUTPUTS,
             ubatch=settings.ubatch_size,
             type_k=settings.cache_type_k,
             type_v=settings.cache_type_v,
@@ -54,7 +63,9 @@ def make(settings: LlamaSettings, header: Header) -> Plan:
     )
     options = RuntimeOptions(
         cells=shape.cells,
-        slots=shape.slots,
+        parallel=shape.slots,
+        idle=shape.slots + IDLE_SLOTS,
+        outputs=_outputs(settings.batch_size, shape.slots),
         batch_size=max(settings.batch_size, shape.slots),
         ubatch_size=settings.ubatch_size,
         threads=settings.threads or host.usable_cores(),
@@ -75,6 +86,10 @@ def make(settings: LlamaSettings, header: Header) -> Plan:
     )
     identity = _with_rope(adapters.identity(header, checked), options.rope)
     return Plan(replace(header, identity=identity, size=header.size + extra), options, stretch)
+
+
+def _outputs(batch_size: int, parallel: int) -> int:
+    return min(max(batch_size, parallel), max(_OUTPUTS, parallel + DRAFTS))
 
 
 def _rope(settings: LlamaSettings) -> RopeOptions:

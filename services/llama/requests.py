@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
 from protos.inference.v1 import inference_pb2 as pb
-from services.llama.interface import Vocabulary
+from services.llama.interface import Grammar, Vocabulary
+from services.llama.job import Job, OutputParams, Resumed, StopParams
+from services.llama.lookup import SpeculationParams
 from services.llama.sampling import Dry, Logprobs, Mirostat, SamplingParams, Xtc
-from services.llama.sequence import Job, OutputParams, StopParams
 from services.llama.stream import Delta, Ended, Finish, Timings
 
 _FINISH = {Finish.STOP: pb.FINISH_REASON_STOP, Finish.LENGTH: pb.FINISH_REASON_LENGTH}
@@ -21,12 +23,15 @@ def job(
     prompt: Sequence[int],
     defaults: pb.SamplingParams,
     deadline: float | None,
+    grammar: Grammar | None = None,
 ) -> Job:
     """What the engine is to do for a checked request; a missing seed is drawn here."""
     stop, output = request.stop, request.output
+    ended = frozenset(choice.index for choice in request.resume.choices if choice.finished)
     skip = not output.HasField("skip_special_tokens") or output.skip_special_tokens
     return Job(
         prompt=prompt,
+        choices=tuple(i for i in range(candidates(request)) if i not in ended),
         sampling=_sampling(request.sampling, defaults),
         stop=StopParams(
             max_tokens=stop.max_tokens if stop.HasField("max_tokens") else None,
@@ -38,11 +43,46 @@ def job(
         ),
         output=OutputParams(
             token_ids=output.token_ids,
-            logprobs=output.logprobs,
+            # Of several candidates the likeliest are chosen.
+            logprobs=output.logprobs or candidates(request) > choices(request),
             top_logprobs=output.top_logprobs,
+            prompt_logprobs=output.prompt_logprobs,
             skip_special_tokens=skip,
         ),
+        speculation=_speculation(request.speculation),
+        grammar=grammar,
+        resumed={
+            choice.index: Resumed(tuple(choice.token_ids), choice.delivered_bytes)
+            for choice in request.resume.choices
+            if not choice.finished
+        },
+        tenant=request.tenant,
+        priority=request.priority,
+        namespace=request.cache_namespace,
         deadline=deadline,
+    )
+
+
+def choices(request: pb.GenerateRequest) -> int:
+    """Choices to return."""
+    return request.n if request.HasField("n") else 1
+
+
+def candidates(request: pb.GenerateRequest) -> int:
+    """Choices to generate."""
+    return request.best_of if request.HasField("best_of") else choices(request)
+
+
+def _speculation(request: pb.Speculation) -> SpeculationParams:
+    base = SpeculationParams()
+    return SpeculationParams(
+        enabled=request.enabled if request.HasField("enabled") else base.enabled,
+        max_draft_tokens=(
+            request.max_draft_tokens
+            if request.HasField("max_draft_tokens")
+            else base.max_draft_tokens
+        ),
+        max_ngram=request.max_ngram if request.HasField("max_ngram") else base.max_ngram,
     )
 
 
@@ -114,36 +154,54 @@ def started(identity: str, work: Job) -> pb.GenerateResponse:
     )
 
 
-def delta(gained: Delta, vocabulary: Vocabulary) -> pb.GenerateResponse:
+def delta(choice: int, gained: Delta, vocabulary: Vocabulary) -> pb.GenerateResponse:
     """What a choice gained."""
     message = pb.Delta(
+        index=choice,
         text=gained.text,
         token_ids=gained.token_ids,
         logprobs=[_logprob(entry, vocabulary) for entry in gained.logprobs],
         completion_tokens=gained.completion_tokens,
         delivered_bytes=gained.delivered_bytes,
     )
+    if gained.prompt_logprobs:
+        message.prompt_logprobs.extend(_logprob(e, vocabulary) for e in gained.prompt_logprobs)
     if gained.ended is not None:
         message.finish.reason = _FINISH[gained.ended.reason]
         message.finish.matched_stop = gained.ended.matched_stop
     return pb.GenerateResponse(delta=message)
 
 
-def finished(work: Job, completion_tokens: int, ended: Ended) -> pb.GenerateResponse:
-    """The last event."""
+def finished(
+    request: pb.GenerateRequest, work: Job, ended: Mapping[int, tuple[int, Ended]]
+) -> pb.GenerateResponse:
+    """The last event. `ended`: of each choice generated here, its tokens and its end."""
+    before = sum(len(c.token_ids) for c in request.resume.choices if c.finished)
+    ends = [end for _, end in ended.values()]
+    usage = pb.Usage(
+        prompt_tokens=len(work.prompt),
+        completion_tokens=before + sum(tokens for tokens, _ in ended.values()),
+        # The prompt is evaluated once: what the first choice did not find, it made for the others.
+        cached_tokens=ended[min(ended)][1].usage.reused if ended else 0,
+        draft_tokens=sum(end.usage.drafted for end in ends),
+        accepted_draft_tokens=sum(end.usage.accepted for end in ends),
+    )
     return pb.GenerateResponse(
-        finished=pb.Finished(
-            usage=pb.Usage(prompt_tokens=len(work.prompt), completion_tokens=completion_tokens),
-            timings=_timings(ended.timings),
-        )
+        finished=pb.Finished(usage=usage, timings=_timings([end.timings for end in ends]))
     )
 
 
-def _timings(timings: Timings) -> pb.Timings:
+def _timings(choices: Sequence[Timings]) -> pb.Timings:
+    """Of all choices together. One that generated nothing has waited for nothing."""
+    known = [t for t in choices if t.first_token]
+    if not known:
+        return pb.Timings()
+    admitted = min(t.admitted for t in known)
+    first = min(t.first_token for t in known)
     return pb.Timings(
-        queued=_duration(timings.admitted - timings.arrived),
-        prefill=_duration(timings.first_token - timings.admitted),
-        decode=_duration(timings.last_token - timings.first_token),
+        queued=_duration(admitted - min(t.arrived for t in known)),
+        prefill=_duration(first - admitted),
+        decode=_duration(max(t.last_token for t in known) - first),
     )
 
 
@@ -157,7 +215,8 @@ def _logprob(entry: Logprobs, vocabulary: Vocabulary) -> pb.TokenLogprob:
     return pb.TokenLogprob(
         token_id=entry.token,
         token=vocabulary.piece(entry.token, special=True),
-        logprob=entry.logprob,
+        # The first token of a prompt has none.
+        logprob=None if math.isnan(entry.logprob) else entry.logprob,
         top=[
             pb.TokenLogprob(
                 token_id=token, token=vocabulary.piece(token, special=True), logprob=value

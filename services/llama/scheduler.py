@@ -2,25 +2,31 @@
 
 A sequence is `length` tokens of which the first `cached` have their KV cells; the rest is
 pending. One pending token is a decode step, several are prefill: a prompt, or a sequence that
-was preempted and computes its cells again. Rules, in this order:
+was preempted and computes its cells again. Cells may be shared, so they are counted by the spans
+they lie in. Cells of idle slots are not seen here: they are evicted for whoever needs them. Rules:
 
 1. Every sequence that decodes does so in every step. When cells run out, sequences give theirs
-   up, first those whose reader does not read, then the youngest: the oldest always advances.
-2. What the batch has left goes to prefill, oldest first, in chunks; while others decode only
-   `busy_prefill` tokens, because the whole batch waits for its longest part.
-3. Waiting sequences are admitted in order of arrival when their tokens, and some room to
-   generate, fit beside everything that those admitted before still need. One whose reader does
-   not read waits until it does, and those that arrived after it go first.
-4. One that has been paused for so long that it is stalled gives its place up to one that waits.
+   up: first those whose reader does not read, then those of lowest priority, then the youngest.
+   So the oldest of the highest priority always advances.
+2. What the batch has left goes to prefill in chunks; while others decode only `busy_prefill`
+   tokens, because the whole batch waits for its longest part. Half of it is the oldest's, the
+   rest goes to whoever can finish soonest, so that a short prompt does not wait behind a long one.
+3. Drafts take what is left up to `drafts` rows: a decode of a few rows costs little more than
+   that of one, a decode of many costs many times as much.
+4. A waiting sequence is admitted when its tokens, and some room to generate, fit beside
+   everything that those which run still need. The caller asks in the order of the queue.
+5. One that has been paused for so long that it is stalled gives its place up to one that waits.
 
-Ids are arrival order: lower is older. Invariants that callers keep: `length` <= cells, and the
-number of slots <= batch.
+Ids are arrival order: lower is older. Invariants that callers keep: `length` <= cells, and
+`parallel` <= batch, outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from services.llama.kv.ledger import Spans, union
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +36,17 @@ class Limits:
     # KV cells in all.
     cells: int
     # Sequences that may run at once.
-    slots: int
-    # Tokens of one batch.
+    parallel: int
+    # Tokens of one batch, and positions of it whose logits are wanted.
     batch: int
-    # Prefill tokens of a batch in which others decode.
+    outputs: int
+    # Prefill tokens of a batch in which nobody decodes, and of one in which others do.
+    prefill: int
     busy_prefill: int
     # Cells that admission leaves to each sequence for what it will generate.
     headroom: int
+    # Rows of a batch, decodes included, up to which drafts are evaluated.
+    drafts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,13 @@ class Candidate:
     cached: int
     # The length at which it ends at the latest.
     limit: int
+    # The cells, as the ledger counts them; of one that waits, those it would share.
+    spans: Spans = ()
+    priority: int = 0
+    # Tokens guessed to come after those known.
+    draft: int = 0
+    # Position from which on the logits are wanted; that of the last token, mostly.
+    rows_from: int | None = None
     # Its reader is too far behind: it does nothing, and keeps its cells if nobody needs them.
     paused: bool = False
     # It has been paused for long. Only those that are paused can be.
@@ -60,126 +77,122 @@ class Candidate:
         """Tokens to evaluate before the next can be sampled."""
         return self.length - self.cached
 
+    def outputs(self, count: int) -> int:
+        """Rows of logits that the next `count` tokens give."""
+        first = self.length - 1 if self.rows_from is None else self.rows_from
+        return max(0, self.cached + count - max(first, self.cached))
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Evaluate the next `count` pending tokens of a sequence."""
+    """Evaluate the next `count` pending tokens of a sequence, and then so many of its draft."""
 
     id: int
     count: int
+    draft: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One step: first preempt, then admit, then evaluate `work` as one batch."""
-
-    preempt: tuple[int, ...] = ()
-    admit: tuple[int, ...] = ()
-    work: tuple[Work, ...] = ()
-
-
-def plan_step(running: Sequence[Candidate], waiting: Sequence[Candidate], limits: Limits) -> Plan:
-    """The next step. Work never takes more cells or batch than there are."""
-    active = sorted(running, key=_by_age)
-    victims = _make_room(active, limits)
-    admitted: list[Candidate] = []
-    if not victims:
-        ready = sorted((c for c in waiting if not c.paused), key=_by_age)
-        victims, admitted = _let_in(active, ready, limits)
-    active = _without(active, victims)
-    return Plan(
-        preempt=tuple(victim.id for victim in victims),
-        admit=tuple(c.id for c in admitted),
-        work=_share_batch([*active, *admitted], limits),
-    )
-
-
-def choose_victim(running: Sequence[Candidate]) -> Candidate | None:
-    """Who gives up its cells: the youngest, those first whose reader does not read.
-
-    None when nobody can without the last one losing its own work.
-    """
-    if len(running) < 2:
-        return None
-    return max(running, key=lambda c: (c.paused, c.id))
-
-
-def _by_age(candidate: Candidate) -> int:
-    return candidate.id
-
-
-def _make_room(active: Sequence[Candidate], limits: Limits) -> list[Candidate]:
+def make_room(running: Sequence[Candidate], limits: Limits) -> tuple[int, ...]:
     """Who must give up cells so that all others can decode, and the oldest can advance."""
-    kept = list(active)
-    victims: list[Candidate] = []
+    kept = list(running)
+    victims: list[int] = []
     while True:
         runnable = [c for c in kept if not c.paused]
         decodes = sum(c.pending == 1 for c in runnable)
         needed = decodes or min(1, len(runnable))
-        if sum(c.cached for c in kept) + needed <= limits.cells:
-            return victims
+        if union(c.spans for c in kept) + needed <= limits.cells:
+            return tuple(victims)
         victim = choose_victim(kept)
         if victim is None:
-            return victims
+            return tuple(victims)
         kept.remove(victim)
-        victims.append(victim)
+        victims.append(victim.id)
 
 
-def _without(active: Sequence[Candidate], gone: Sequence[Candidate]) -> list[Candidate]:
-    ids = {c.id for c in gone}
-    return [c for c in active if c.id not in ids]
+def choose_victim(running: Sequence[Candidate]) -> Candidate | None:
+    """Who gives up its cells. None when nobody can without the last one losing its own work."""
+    if len(running) < 2:
+        return None
+    return max(running, key=lambda c: (c.paused, -c.priority, c.id))
 
 
-def _let_in(
-    active: Sequence[Candidate], ready: Sequence[Candidate], limits: Limits
-) -> tuple[list[Candidate], list[Candidate]]:
-    """Who is admitted, and the stalled ones, as few as let one more in, that make place."""
-    admitted = _admissible(active, ready, limits)
-    if len(admitted) == len(ready):
-        return [], admitted
-    stalled = [c for c in reversed(active) if c.stalled]
-    for count in range(1, len(stalled) + 1):
-        gone = stalled[:count]
-        more = _admissible(_without(active, gone), ready, limits)
-        if len(more) > len(admitted):
-            return gone, more
-    return [], admitted
+def make_place(
+    running: Sequence[Candidate], candidate: Candidate, limits: Limits
+) -> tuple[int, ...] | None:
+    """The stalled sequences, as few as possible, that must go to admit it. None: it must wait."""
+    stalled = sorted((c for c in running if c.stalled), key=_rank, reverse=True)
+    kept = list(running)
+    for count in range(len(stalled) + 1):
+        if count:
+            kept.remove(stalled[count - 1])
+        if _admissible(kept, candidate, limits):
+            return tuple(c.id for c in stalled[:count])
+    return None
 
 
-def _admissible(
-    active: Sequence[Candidate], ready: Sequence[Candidate], limits: Limits
-) -> list[Candidate]:
-    admitted: list[Candidate] = []
-    committed = sum(_claim(c, limits) for c in active)
-    for candidate in ready:
-        if len(active) + len(admitted) >= limits.slots:
-            break
-        committed += _claim(candidate, limits)
-        # Alone it always fits, and one that runs alone must be able to use every cell.
-        if committed > limits.cells and (active or admitted):
-            break
-        admitted.append(candidate)
-    return admitted
+def _admissible(running: Sequence[Candidate], candidate: Candidate, limits: Limits) -> bool:
+    if not running:
+        return True  # alone it always fits, and must be able to use every cell
+    if len(running) >= limits.parallel:
+        return False
+    everyone = [*running, candidate]
+    held = union(c.spans for c in everyone)
+    return held + sum(_to_come(c, limits) for c in everyone) <= limits.cells
 
 
-def _claim(candidate: Candidate, limits: Limits) -> int:
-    return min(candidate.length + limits.headroom, max(candidate.limit, candidate.length))
+def _to_come(candidate: Candidate, limits: Limits) -> int:
+    """Cells that it needs beyond those it has, as far as admission looks ahead."""
+    end = min(candidate.length + limits.headroom, max(candidate.limit, candidate.length))
+    return end - candidate.cached
 
 
-def _share_batch(active: Sequence[Candidate], limits: Limits) -> tuple[Work, ...]:
-    runnable = [c for c in active if not c.paused]
+def _rank(candidate: Candidate) -> tuple[int, int]:
+    return (-candidate.priority, candidate.id)
+
+
+def share_batch(running: Sequence[Candidate], limits: Limits) -> tuple[Work, ...]:
+    """What the next batch evaluates. It never takes more cells, tokens or rows than there are."""
+    runnable = sorted((c for c in running if not c.paused), key=_rank)
     decodes = [c for c in runnable if c.pending == 1]
-    work = [Work(c.id, 1) for c in decodes]
-    free = limits.cells - sum(c.cached for c in active) - len(work)
-    room = limits.batch - len(work)
-    budget = min(room, limits.busy_prefill) if work else room
-    for candidate in runnable:
-        if candidate.pending == 1:
-            continue
-        count = min(candidate.pending, budget, free)
+    prefills = [c for c in runnable if c.pending > 1]
+    free = limits.cells - union(c.spans for c in running) - len(decodes)
+    rows = limits.outputs - len(decodes)
+    room = limits.batch - len(decodes)
+    budget = min(room, limits.busy_prefill if decodes else limits.prefill, free)
+    chunks = _share_prefill(prefills, budget, rows)
+    taken = sum(chunk.count for chunk in chunks)
+    drafts = min(limits.drafts - len(decodes), room - taken, free - taken)
+    work = []
+    for index, candidate in enumerate(decodes):
+        # An even share of what is left: one that drafts much must not starve its neighbours.
+        left = len(decodes) - index
+        count = max(0, min(candidate.draft, -(-drafts // left)))
+        drafts -= count
+        work.append(Work(candidate.id, 1, count))
+    return (*work, *chunks)
+
+
+def _share_prefill(prefills: Sequence[Candidate], budget: int, rows: int) -> list[Work]:
+    counts = dict.fromkeys((c.id for c in prefills), 0)
+    half = budget if len(prefills) < 2 else -(-budget // 2)
+    # The oldest's half, then the soonest to finish, then the oldest again with what is left.
+    turns = [(c, half) for c in prefills[:1]]
+    turns += [(c, budget) for c in sorted(prefills[1:], key=lambda c: c.pending)]
+    turns += [(c, budget) for c in prefills[:1]]
+    for candidate, most in turns:
+        before = counts[candidate.id]
+        count = min(candidate.pending - before, most, budget)
+        if candidate.outputs(before + count) - candidate.outputs(before) > rows:
+            count = _within_rows(candidate, before, rows)
         if count <= 0:
-            break
-        work.append(Work(candidate.id, count))
+            continue
+        counts[candidate.id] += count
         budget -= count
-        free -= count
-    return tuple(work)
+        rows -= candidate.outputs(before + count) - candidate.outputs(before)
+    return [Work(c.id, counts[c.id]) for c in prefills if counts[c.id]]
+
+
+def _within_rows(candidate: Candidate, before: int, rows: int) -> int:
+    """The most tokens after `before` that give no more than so many rows."""
+    first = candidate.length - 1 if candidate.rows_from is None else candidate.rows_from
+    return max(0, max(first, candidate.cached + before) + rows - candidate.cached - before)

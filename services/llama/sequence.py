@@ -1,53 +1,23 @@
-"""One request's way through the engine: its tokens, its cells, its text, when it ends."""
+"""One choice's way through the engine: its tokens, its text, what its logits mean, when it ends."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Tokens
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from services.llama.detokenize import TextStream
-from services.llama.interface import Logits, Vocabulary
-from services.llama.sampling import Ids, Logprobs, Sampler, SamplingParams, logprobs
+from services.llama.interface import Chunk, Logits, Mask, Matcher, Vocabulary
+from services.llama.job import Job, StopParams
+from services.llama.kv.ledger import Spans
+from services.llama.lookup import Lookup
+from services.llama.sampling import Ids, Logprobs, Sampler, logprobs
 from services.llama.scheduler import Candidate
-from services.llama.stream import Delta, Ended, Finish, Stream, Timings
+from services.llama.stream import Delta, Ended, Finish, Stream, Timings, Usage
 
-
-@dataclass(frozen=True, slots=True)
-class StopParams:
-    """When a choice ends. Fields as in the contract."""
-
-    # None: what the context leaves.
-    max_tokens: int | None = None
-    min_tokens: int = 0
-    strings: tuple[str, ...] = ()
-    token_ids: frozenset[int] = frozenset()
-    ignore_eos: bool = False
-    include_matched: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class OutputParams:
-    """What comes back besides text. Fields as in the contract."""
-
-    token_ids: bool = False
-    logprobs: bool = False
-    top_logprobs: int = 0
-    skip_special_tokens: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A choice to generate, checked and tokenized: what the event loop hands to the engine."""
-
-    # At least 1, fewer than the context.
-    prompt: Tokens[int]
-    sampling: SamplingParams = field(default_factory=SamplingParams)
-    stop: StopParams = field(default_factory=StopParams)
-    output: OutputParams = field(default_factory=OutputParams)
-    # On time.monotonic(), seconds. None: no deadline.
-    deadline: float | None = None
+# Greater than any position.
+_NEVER = 2**62
 
 
 class Sequence:
@@ -57,37 +27,61 @@ class Sequence:
         self,
         number: int,
         job: Job,
+        stream: Stream,
         vocabulary: Vocabulary,
         context: int,
-        stream: Stream,
         arrived: float,
     ) -> None:
         # Order of arrival.
         self.id = number
         self.job = job
+        self.choice = choice = stream.choice
         self.stream = stream
         self.timings = Timings(arrived=arrived)
+        self.usage = Usage()
         self.tokens = list(job.prompt)
         # Where its cells are; None: it waits.
         self.slot: int | None = None
         # How many of its tokens have cells.
         self.cached = 0
+        # Tokens guessed to come next, and evaluated with the last one.
+        self.draft: list[int] = []
         # Since when its reader has been too far behind, on time.monotonic(). None: it is not.
         self.paused_since: float | None = None
         self.limit = _limit(job, context)
         self._vocabulary = vocabulary
         self._text = TextStream(job.stop.strings, include_matched=job.stop.include_matched)
+        self._matcher = job.grammar.matcher() if job.grammar is not None else None
+        self._mask: Mask | None = None
         self._ends = job.stop.token_ids | vocabulary.ends
         self._suppressed = _suppressed(job.stop, vocabulary)
         self._sampler = Sampler(
             job.sampling,
             job.prompt,
+            choice=choice,
             never=vocabulary.ends if job.stop.ignore_eos else frozenset(),
+            piece=lambda token: vocabulary.piece(token, special=True),
         )
-        # Completion tokens as of the last delta, and what waits for the next one.
+        self._lookup = Lookup(job.speculation) if job.speculation.enabled else None
+        # The next prompt token whose logprob is wanted: for all choices, choice 0 tells them.
+        wants_prompt = job.output.prompt_logprobs and choice == 0 and len(job.prompt) > 1
+        self._next_of_prompt = 1 if wants_prompt else _NEVER
+        # The next token of an earlier attempt whose logits the sampler has yet to see.
+        self._next_replayed = _NEVER
+        # Follows the text as far as that.
+        self._replayed: Matcher | None = None
+        # What waits for the next delta, and completion tokens as of the last one.
         self._sent = 0
         self._token_ids: list[int] = []
         self._logprobs: list[Logprobs] = []
+        self._prompt_logprobs: list[Logprobs] = []
+        if job.output.prompt_logprobs and choice == 0:
+            self._prompt_logprobs.append(Logprobs(job.prompt[0], math.nan, ()))
+        # Text of an earlier attempt that did not reach the reader.
+        self._kept_back = ""
+        # Set when what an earlier attempt left is all there is.
+        self.ended_before: Delta | None = None
+        self._resume()
 
     def __repr__(self) -> str:
         where = "waiting" if self.slot is None else f"slot {self.slot}"
@@ -108,13 +102,22 @@ class Sequence:
             return "decode"
         return "prefill" if self.timings.admitted else "queued"
 
-    def candidate(self, *, stalled: bool = False) -> Candidate:
-        """What the scheduler needs to know."""
+    @property
+    def rows_from(self) -> int:
+        """Position from which on its logits are needed; cells from there on are of no use to it."""
+        return min(len(self.tokens), self._next_of_prompt, self._next_replayed) - 1
+
+    def candidate(self, spans: Spans, *, cached: int | None = None, stalled: bool) -> Candidate:
+        """What the scheduler needs to know. `cached`: the cells that it would get, if it waits."""
         return Candidate(
             self.id,
             len(self.tokens),
-            self.cached,
+            self.cached if cached is None else cached,
             self.limit,
+            spans=spans,
+            priority=self.job.priority,
+            draft=len(self.draft),
+            rows_from=self.rows_from,
             paused=self.paused_since is not None,
             stalled=stalled,
         )
@@ -123,48 +126,171 @@ class Sequence:
         """Tokens sent that the reader has not taken."""
         return self._sent - self.stream.taken
 
-    def sample(self, logits: Logits, now: float) -> Delta | None:
-        """Chooses and appends the next token; what the reader can be told about it.
+    def guess(self, most: int) -> None:
+        """Looks for a draft of at most `most` tokens; one that decodes only."""
+        self.draft = []
+        if len(self.tokens) - self.cached != 1:
+            return
+        most = min(most, self.limit - len(self.tokens) - 1)
+        if most > 0 and self._matcher is not None:
+            self.draft = self._matcher.forced()[:most]
+        if most > 0 and not self.draft and self._lookup is not None:
+            self.draft = self._lookup.draft(self.tokens, most)
 
-        The delta has `ended` set when this was the last token.
+    def chunk(self, count: int, draft: int) -> Chunk:
+        """The next tokens to evaluate, and so many of the draft behind them."""
+        assert self.slot is not None
+        self.draft = self.draft[:draft]
+        end = self.cached + count
+        outputs = end + draft - max(self.rows_from, self.cached)
+        tokens = self.tokens[self.cached : end] + self.draft
+        return Chunk(self.slot, self.cached, tokens, outputs=max(0, outputs))
+
+    def prepare(self) -> None:
+        """Computes what the next sampling needs and does not depend on logits. On any thread."""
+        if self._matcher is not None and self._mask is None:
+            self._mask = self._matcher.mask()
+
+    def take(self, rows: Tokens[Logits], count: int, now: float) -> Delta | None:
+        """The logits after its next `count` tokens and its draft; what the reader can be told.
+
+        The delta has `ended` set when the last token has come. Then, as always, `cached` counts
+        the cells that hold its tokens; the runtime may hold more, of drafts that did not come out.
         """
+        position = self.cached + count + len(self.draft) - len(rows)
+        self.cached += count
+        drafted, before, text = len(self.draft), len(self.tokens), self._kept_back
+        self._kept_back = ""
+        ended: Ended | None = None
+        for row in rows:
+            if position + 1 < len(self.job.prompt):
+                self._of_prompt(row, position + 1)
+            elif position + 1 < before:
+                self._replay(row, position + 1)
+            else:
+                guess = self.draft[position + 1 - before] if position + 1 - before < drafted else -1
+                gained, ended = self._next(row, now)
+                text += gained
+                if ended is not None or self.tokens[-1] != guess:
+                    break
+            position += 1
+        accepted = max(0, len(self.tokens) - before - 1)
+        if drafted:
+            self.cached += accepted
+            self._count_draft(drafted, accepted)
+        # All of the prompt's at once, which end with the first token at the latest.
+        prompt = self.generated > 0 and bool(self._prompt_logprobs)
+        news = prompt or text or self._token_ids or self._logprobs
+        return self._delta(text, ended) if news or ended is not None else None
+
+    def _of_prompt(self, row: Logits, position: int) -> None:
+        """The logits that told of a prompt token."""
+        if position >= self._next_of_prompt:
+            entry = logprobs(row, self.tokens[position], self.job.output.top_logprobs)
+            self._prompt_logprobs.append(entry)
+            last = position + 1 == len(self.job.prompt)
+            self._next_of_prompt = _NEVER if last else position + 1
+
+    def _replay(self, row: Logits, position: int) -> None:
+        """The logits that a token of an earlier attempt was chosen from."""
+        if position >= self._next_replayed:
+            token, completed = self.tokens[position], position - len(self.job.prompt)
+            mask = None if self._replayed is None else self._replayed.mask()
+            self._sampler.replay(row, completed, token, self._suppressed_at(completed), mask)
+            self._sampler.accept(token)
+            if self._replayed is not None and token not in self._ends:
+                self._replayed.accept(token)
+            last = position + 1 == len(self.tokens)
+            self._next_replayed = _NEVER if last else position + 1
+
+    def _next(self, row: Logits, now: float) -> tuple[str, Ended | None]:
+        """Chooses and appends the next token; the text it gives."""
         timings = self.timings
         timings.first_token = timings.first_token or now
         timings.last_token = now
         if len(self.tokens) >= self.limit:  # max_tokens = 0: the prompt was all there is to do
-            return self._end(Finish.LENGTH)
+            return self._text.finish(), self._ended(Finish.LENGTH)
+        self.prepare()
         position = self.generated
-        armed = position + 1 >= self.job.stop.min_tokens
-        token = self._sampler.choose(logits, position, None if armed else self._suppressed)
+        token = self._sampler.choose(row, position, self._suppressed_at(position), self._mask)
         self._sampler.accept(token)
-        self.tokens.append(token)
-        output = self.job.output
-        if output.token_ids:
+        if self.job.output.token_ids:
             self._token_ids.append(token)
-        if output.logprobs:
-            self._logprobs.append(logprobs(logits, token, output.top_logprobs))
+        if self.job.output.logprobs:
+            self._logprobs.append(logprobs(row, token, self.job.output.top_logprobs))
+        return self._append(token)
+
+    def _append(self, token: int) -> tuple[str, Ended | None]:
+        """Takes a chosen token in; depends on nothing but the tokens."""
+        armed = self._armed(self.generated)
+        self.tokens.append(token)
         if token in self._ends:
-            return self._end(Finish.STOP)
-        piece = self._vocabulary.piece(token, special=not output.skip_special_tokens)
+            return self._text.finish(), self._ended(Finish.STOP)
+        if self._matcher is not None:
+            self._matcher.accept(token)
+            self._mask = None
+        piece = self._vocabulary.piece(token, special=not self.job.output.skip_special_tokens)
         text = self._text.feed(piece, armed=armed)
         if self._text.matched is not None:
-            return self._delta(text, self._ended(Finish.STOP, self._text.matched))
+            return text, self._ended(Finish.STOP, self._text.matched)
+        if self._matcher is not None and self._matcher.finished:
+            return text + self._text.finish(), self._ended(Finish.STOP)
         if len(self.tokens) >= self.limit:
-            return self._end(Finish.LENGTH, text)
-        return self._delta(text) if text or self._token_ids or self._logprobs else None
+            return text + self._text.finish(), self._ended(Finish.LENGTH)
+        return text, None
 
-    def _end(self, reason: Finish, text: str = "") -> Delta:
-        return self._delta(text + self._text.finish(), self._ended(reason))
+    def _armed(self, position: int) -> bool:
+        """Whether the token at this position of the completion may end it."""
+        return position + 1 >= self.job.stop.min_tokens
+
+    def _suppressed_at(self, position: int) -> Ids | None:
+        return None if self._armed(position) else self._suppressed
+
+    def _resume(self) -> None:
+        """Goes through what an earlier attempt generated, up to where it stood."""
+        resumed = self.job.resumed.get(self.choice)
+        if resumed is None:
+            return
+        text, ended = "", None
+        if self._sampler.needs_replay and resumed.token_ids:
+            self._next_replayed = len(self.job.prompt)
+            self._replayed = self.job.grammar.matcher() if self.job.grammar is not None else None
+        for token in resumed.token_ids:
+            if not self._sampler.needs_replay:
+                self._sampler.accept(token)
+            gained, ended = self._append(token)
+            text += gained
+            if ended is not None:
+                break
+        news = text.encode()[resumed.delivered_bytes :].decode("utf-8", "replace")
+        if ended is not None:
+            self.ended_before = self._delta(news, ended)
+        else:
+            self._kept_back = news
+        self._sent = self.generated
+
+    def _count_draft(self, drafted: int, accepted: int) -> None:
+        self.usage.drafted += drafted
+        self.usage.accepted += accepted
+        if self._lookup is not None:
+            self._lookup.result(drafted, accepted)
+        self.draft = []
 
     def _ended(self, reason: Finish, matched: str = "") -> Ended:
-        return Ended(reason, matched, self.timings)
+        return Ended(reason, matched, self.timings, self.usage)
 
     def _delta(self, text: str, ended: Ended | None = None) -> Delta:
         self._sent = self.generated
         delta = Delta(
-            text, self._token_ids, self._logprobs, self._sent, self._text.delivered_bytes, ended
+            text=text,
+            token_ids=self._token_ids,
+            logprobs=self._logprobs,
+            prompt_logprobs=self._prompt_logprobs,
+            completion_tokens=self._sent,
+            delivered_bytes=self._text.delivered_bytes,
+            ended=ended,
         )
-        self._token_ids, self._logprobs = [], []
+        self._token_ids, self._logprobs, self._prompt_logprobs = [], [], []
         return delta
 
 

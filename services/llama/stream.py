@@ -7,7 +7,7 @@ bounded: the engine reads `taken` and pauses the sequence (see Sequence.behind).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -31,6 +31,17 @@ class Timings:
     last_token: float = 0.0
 
 
+@dataclass(slots=True)
+class Usage:
+    """What a choice cost besides its own tokens, in tokens."""
+
+    # Of the prompt, those whose cells were there already.
+    reused: int = 0
+    # Guessed by speculation, and of these, right.
+    drafted: int = 0
+    accepted: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """The end of a choice."""
@@ -38,6 +49,7 @@ class Ended:
     reason: Finish
     matched_stop: str
     timings: Timings
+    usage: Usage
 
 
 @dataclass(slots=True)
@@ -50,6 +62,8 @@ class Delta:
     # Tokens, and bytes of text, of the choice so far.
     completion_tokens: int
     delivered_bytes: int
+    # Of the prompt's second token and those after it, if they are wanted.
+    prompt_logprobs: list[Logprobs] = field(default_factory=list)
     ended: Ended | None = None
 
     def extend(self, later: Delta) -> None:
@@ -57,6 +71,7 @@ class Delta:
         self.text += later.text
         self.token_ids += later.token_ids
         self.logprobs += later.logprobs
+        self.prompt_logprobs += later.prompt_logprobs
         self.completion_tokens = later.completion_tokens
         self.delivered_bytes = later.delivered_bytes
         self.ended = later.ended
@@ -74,13 +89,16 @@ class Stream:
 
     # Wakes the engine's thread up.
     wake: Callable[[], None]
+    # Of which choice.
+    choice: int = 0
+    # Set when there is news; shared by the streams of one request.
+    news: asyncio.Event = field(default_factory=asyncio.Event)
     # Completion tokens that the reader has taken.
     taken: int = 0
     # Set by the engine: it waits for `taken` to grow and wants to be woken up.
     paused: bool = False
     _delta: Delta | None = None
     _error: BaseException | None = None
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, event: Event) -> None:
         """On the loop: takes what the engine sends."""
@@ -92,20 +110,46 @@ class Stream:
                     self._delta.extend(event)
             case error:
                 self._error = error
-        self._news.set()
+        self.news.set()
 
-    async def next(self) -> Delta:
-        """All that came since the last call. Raises what the sequence failed with, after that."""
-        while self._delta is None:
-            await self._wait()
+    def take(self) -> Delta | None:
+        """All that came since the last call, if anything. Raises what it failed with, after that."""
+        if self._delta is None:
+            if self._error is not None:
+                raise self._error
+            return None
         delta, self._delta = self._delta, None
         self.taken = delta.completion_tokens
         if self.paused:
             self.wake()
         return delta
 
-    async def _wait(self) -> None:
-        if self._error is not None:
-            raise self._error
-        self._news.clear()
-        await self._news.wait()
+
+class Streams:
+    """The choices of one request, read by one reader on the event loop."""
+
+    def __init__(self, streams: Sequence[Stream], news: asyncio.Event) -> None:
+        """`news` is the event that all the streams share."""
+        self.all = tuple(streams)
+        self._news = news
+        self._open = list(streams)
+
+    async def next(self) -> tuple[int, Delta]:
+        """What the next choice that has news gained. Raises what one failed with.
+
+        Not to be called after every choice has ended.
+        """
+        while True:
+            self._news.clear()
+            for index, stream in enumerate(self._open):
+                delta = stream.take()
+                if delta is None:
+                    continue
+                # To the end of the line, or out of it: a busy choice must not hide the others.
+                del self._open[index]
+                if delta.ended is None:
+                    self._open.append(stream)
+                if self._open:
+                    self._news.set()
+                return stream.choice, delta
+            await self._news.wait()

@@ -52,14 +52,20 @@ class FakeRuntime:
     def __init__(
         self,
         cells: int = 1024,
-        slots: int = 8,
+        slots: int = 16,
         batch_size: int = 256,
         script: str | None = None,
+        *,
+        outputs: int = 64,
+        partial: bool = True,
     ) -> None:
         """`script`: every completion spells it, then EOS. Else text is a hash of what came before."""
         self.vocabulary = FakeVocabulary()
         self.cells, self.slots, self.batch_size = cells, slots, batch_size
-        self.cache: dict[int, list[int]] = {}
+        self.outputs, self.partial = outputs, partial
+        # Number of the cell, and token in it, by slot and position.
+        self.cache: dict[int, list[tuple[int, int]]] = {}
+        self._next_cell = 0
         # Tokens per slot of every batch, in order.
         self.batches: list[dict[int, int]] = []
         self.fail_at: set[int] = set()
@@ -70,7 +76,7 @@ class FakeRuntime:
         self.in_decode = threading.Event()
         self._script = script
 
-    def decode(self, chunks: Sequence[Chunk]) -> list[Logits | None]:
+    def decode(self, chunks: Sequence[Chunk]) -> list[list[Logits]]:
         self.in_decode.set()
         if self.permits is not None:
             self.permits.acquire()
@@ -78,23 +84,40 @@ class FakeRuntime:
         self.batches.append({chunk.slot: len(chunk.tokens) for chunk in chunks})
         total = sum(len(chunk.tokens) for chunk in chunks)
         assert 0 < total <= self.batch_size
+        assert sum(chunk.outputs for chunk in chunks) <= self.outputs
         assert len({chunk.slot for chunk in chunks}) == len(chunks)
         if step in self.fail_at:
             raise DecodeError("told to")
         if step in self.no_room_at or self.used + total > self.cells:
             raise NoRoomError
-        rows: list[Logits | None] = []
+        rows: list[list[Logits]] = []
         for chunk in chunks:
             assert 0 <= chunk.slot < self.slots
             cached = self.cache.setdefault(chunk.slot, [])
             assert chunk.start == len(cached)
-            cached.extend(chunk.tokens)
-            rows.append(self._logits(cached) if chunk.wants_logits else None)
+            wanted = []
+            for index, token in enumerate(chunk.tokens):
+                cached.append((self._next_cell, token))
+                self._next_cell += 1
+                if index >= len(chunk.tokens) - chunk.outputs:
+                    wanted.append(self._logits([token for _, token in cached]))
+            rows.append(wanted)
         return rows
 
     @property
     def used(self) -> int:
-        return sum(map(len, self.cache.values()))
+        return len({cell for cells in self.cache.values() for cell, _ in cells})
+
+    def copy(self, source: int, target: int, cells: int) -> None:
+        assert not self.cache.get(target), "the target is not empty"
+        assert self.partial or cells == len(self.cache[source])
+        assert 0 < cells <= len(self.cache[source])
+        self.cache[target] = self.cache[source][:cells]
+
+    def truncate(self, slot: int, cells: int) -> None:
+        assert self.partial, "all or nothing"
+        assert cells <= len(self.cache[slot])
+        del self.cache[slot][cells:]
 
     def release(self, slot: int) -> None:
         self.cache.pop(slot, None)

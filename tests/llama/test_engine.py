@@ -5,71 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from services.llama.engine import (
-    MAX_BEHIND,
-    MAX_FAILURES,
-    STALLED_SECONDS,
-    Engine,
-    EngineLimits,
-)
-from services.llama.sampling import SamplingParams, uniform
-from services.llama.sequence import Job, OutputParams, StopParams
-from services.llama.stream import Ended, Finish, Stream
+from services.llama.engine import MAX_BEHIND, MAX_FAILURES
+from services.llama.job import Job
+from services.llama.roster import STALLED_SECONDS
+from services.llama.sampling import uniform
+from services.llama.stream import Finish
 from services.worker.errors import DeadlineExceeded, EngineFailed
-from tests.llama.fake_runtime import BOS, EOS, FakeRuntime
-
-Start = Callable[..., Engine]
-
-
-@pytest.fixture
-async def start():
-    engines = []
-
-    def make(runtime, *, context=1024, on_dead=None, **limits):
-        engine = Engine(runtime, EngineLimits(context, **limits), on_dead=on_dead)
-        engine.start()
-        engines.append((engine, runtime))
-        return engine
-
-    yield make
-    for engine, runtime in engines:
-        if runtime.permits is not None:
-            runtime.permits.release(10_000)
-        await engine.stop()
-        assert engine.load.running == engine.load.waiting == 0
-        assert runtime.cache == {}
-
-
-def job(text: str = "hello", *, tokens: int = 20, seed: int = 0, **fields: Any) -> Job:
-    stop = fields.pop("stop", None) or StopParams(max_tokens=tokens)
-    sampling = SamplingParams(seed=seed, temperature=fields.pop("temperature", 1.0))
-    return Job(prompt=list(text.encode()), sampling=sampling, stop=stop, **fields)
-
-
-async def read(stream: Stream) -> tuple[str, Ended, list[int]]:
-    text, ended = "", None
-    ids: list[int] = []
-    while ended is None:
-        delta = await stream.next()
-        text += delta.text
-        ids += delta.token_ids
-        ended = delta.ended
-    return text, ended, ids
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    while not condition():
-        await asyncio.sleep(0.001)
-
-
-async def alone(start: Start, one: Job) -> tuple[str, Ended, list[int]]:
-    return await read(start(FakeRuntime()).submit(one))
+from tests.llama.engine_kit import alone, job, only, read, until
+from tests.llama.fake_runtime import FakeRuntime
 
 
 def jobs(count: int = 12) -> list[Job]:
@@ -119,9 +66,9 @@ async def test_a_long_prompt_does_not_stop_running_streams(start):
 
 
 async def test_cancel_gives_slot_and_cells_back_after_the_running_batch(start):
-    runtime = FakeRuntime(slots=1)
+    runtime = FakeRuntime()
     permits = runtime.permits = threading.Semaphore(4)
-    engine = start(runtime)
+    engine = start(runtime, parallel=1)
     first = engine.submit(job(tokens=500))
     await first.next()
     second = engine.submit(job("second", tokens=3))
@@ -135,9 +82,9 @@ async def test_cancel_gives_slot_and_cells_back_after_the_running_batch(start):
 
 
 async def test_cancel_of_one_that_waits(start):
-    runtime = FakeRuntime(slots=1)
+    runtime = FakeRuntime()
     runtime.permits = threading.Semaphore(1)
-    engine = start(runtime)
+    engine = start(runtime, parallel=1)
     first = engine.submit(job(tokens=5))
     await until(lambda: engine.load.running)
     second = engine.submit(job())
@@ -145,7 +92,7 @@ async def test_cancel_of_one_that_waits(start):
     engine.cancel(second)
     runtime.permits.release(100)
     await asyncio.gather(read(first), read(third))
-    assert second._delta is None
+    assert only(second)._delta is None
 
 
 async def test_a_reader_that_does_not_read_pauses_its_sequence_only(start):
@@ -154,8 +101,8 @@ async def test_a_reader_that_does_not_read_pauses_its_sequence_only(start):
     slow = engine.submit(job("slow", tokens=300))
     text, _, _ = await read(engine.submit(job("quick", tokens=200, seed=4)))
     assert text == (await alone(start, job("quick", tokens=200, seed=4)))[0]
-    assert slow._delta is not None
-    assert slow._delta.completion_tokens <= MAX_BEHIND
+    assert only(slow)._delta is not None
+    assert only(slow)._delta.completion_tokens <= MAX_BEHIND
     text, ended, _ = await read(slow)
     assert text == (await alone(start, job("slow", tokens=300)))[0]
     assert ended.reason is Finish.LENGTH
@@ -165,17 +112,17 @@ async def test_an_idle_engine_wakes_up_when_a_reader_catches_up(start):
     runtime = FakeRuntime()
     engine = start(runtime)
     slow = engine.submit(job("slow", tokens=300))
-    await until(lambda: slow.paused)
+    await until(lambda: only(slow).paused)
     assert len(runtime.batches) <= MAX_BEHIND + 1
     await read(slow)
 
 
 async def test_a_stalled_reader_gives_its_slot_up_and_loses_nothing(start, monkeypatch):
-    monkeypatch.setattr("services.llama.engine.STALLED_SECONDS", 0.05)
-    runtime = FakeRuntime(slots=1)
-    engine = start(runtime)
+    monkeypatch.setattr("services.llama.roster.STALLED_SECONDS", 0.05)
+    runtime = FakeRuntime()
+    engine = start(runtime, parallel=1)
     slow = engine.submit(job("slow", tokens=300))
-    await until(lambda: slow.paused)
+    await until(lambda: only(slow).paused)
     # The engine sleeps with one that waits: it must wake up by itself.
     text, _, _ = await read(engine.submit(job("quick", tokens=30, seed=4)))
     assert text == (await alone(start, job("quick", tokens=30, seed=4)))[0]
@@ -185,28 +132,28 @@ async def test_a_stalled_reader_gives_its_slot_up_and_loses_nothing(start, monke
 
 
 async def test_a_paused_sequence_keeps_its_slot_for_a_while(start):
-    runtime = FakeRuntime(slots=1)
-    engine = start(runtime)
+    runtime = FakeRuntime()
+    engine = start(runtime, parallel=1)
     now = [1.0]
     engine._clock = lambda: now[0]
     slow = engine.submit(job("slow", tokens=300))
-    await until(lambda: slow.paused)
+    await until(lambda: only(slow).paused)
     late = engine.submit(job("late", tokens=3))
     await until(lambda: engine.load.waiting)
     now[0] += STALLED_SECONDS - 0.1
     later = engine.submit(job("later", tokens=3))
     await until(lambda: engine.load.waiting == 2)
-    assert late._delta is None
+    assert only(late)._delta is None
     now[0] += 0.2
     engine._wake()
     await asyncio.gather(read(late), read(later))
 
 
 async def test_a_deadline_in_a_thousand_years_is_no_fault(start, monkeypatch):
-    monkeypatch.setattr("services.llama.engine.STALLED_SECONDS", 0.0)
+    monkeypatch.setattr("services.llama.roster.STALLED_SECONDS", 0.0)
     engine = start(FakeRuntime())
     stream = engine.submit(job(tokens=300, deadline=time.monotonic() + 3e10))
-    await until(lambda: stream.paused)
+    await until(lambda: only(stream).paused)
     await asyncio.sleep(0.05)
     _, ended, _ = await read(stream)
     assert ended.reason is Finish.LENGTH
@@ -215,16 +162,16 @@ async def test_a_deadline_in_a_thousand_years_is_no_fault(start, monkeypatch):
 async def test_a_slow_reader_gets_what_came_meanwhile_in_one_piece(start):
     engine = start(FakeRuntime())
     stream = engine.submit(job(tokens=50))
-    await until(lambda: stream._delta is not None and stream._delta.ended is not None)
-    delta = await stream.next()
+    await until(lambda: only(stream)._delta is not None and only(stream)._delta.ended is not None)
+    _, delta = await stream.next()
     assert delta.completion_tokens == 50
     assert delta.ended is not None
 
 
 @pytest.mark.parametrize("phase", ["queued", "prefill", "decode"])
 async def test_deadline_says_in_which_phase_it_passed(start, phase):
-    runtime = FakeRuntime(slots=1, batch_size=4)
-    engine = start(runtime)
+    runtime = FakeRuntime(batch_size=4)
+    engine = start(runtime, parallel=1)
     now = [1.0]
     engine._clock = lambda: now[0]
     runtime.permits = threading.Semaphore(0)
@@ -251,15 +198,15 @@ async def test_deadline_says_in_which_phase_it_passed(start, phase):
 async def test_deadline_of_a_paused_sequence_passes_too(start):
     engine = start(FakeRuntime())
     stream = engine.submit(job(tokens=300, deadline=time.monotonic() + 0.2))
-    await until(lambda: stream._error is not None)
+    await until(lambda: only(stream)._error is not None)
     assert engine.load.running == 0
-    assert isinstance(stream._error, DeadlineExceeded)
+    assert isinstance(only(stream)._error, DeadlineExceeded)
 
 
 async def test_a_failed_decode_fails_those_in_it_and_no_others(start):
-    runtime = FakeRuntime(slots=2)
+    runtime = FakeRuntime()
     runtime.fail_at = {5}
-    engine = start(runtime)
+    engine = start(runtime, parallel=2)
     streams = [engine.submit(job(f"{i}", tokens=10)) for i in range(4)]
     results: list[Any] = await asyncio.gather(*map(read, streams), return_exceptions=True)
     assert [type(r) for r in results] == [EngineFailed, EngineFailed, tuple, tuple]
@@ -307,108 +254,3 @@ async def test_a_bug_in_sampling_one_sequence_spares_the_others(start, monkeypat
     good, failed = results
     assert isinstance(failed, EngineFailed)
     assert good[1].reason is Finish.LENGTH
-
-
-# ------------------------------------------------------------------------------ how a text ends
-
-
-def scripted(**fields: Any) -> Job:
-    stop = StopParams(**fields)
-    return Job(prompt=[104, 105, BOS], sampling=SamplingParams(temperature=0), stop=stop)
-
-
-async def finish(start: Start, script: str, **fields: Any) -> tuple[str, Finish, str]:
-    text, ended, _ = await read(start(FakeRuntime(script=script)).submit(scripted(**fields)))
-    return text, ended.reason, ended.matched_stop
-
-
-async def test_end_of_sequence(start):
-    assert await finish(start, "Hello €!") == ("Hello €!", Finish.STOP, "")
-
-
-async def test_stop_string_over_several_tokens(start):
-    assert await finish(start, "one two three", strings=("two",)) == ("one ", Finish.STOP, "two")
-
-
-async def test_stop_string_included(start):
-    result = await finish(start, "one two three", strings=("two",), include_matched=True)
-    assert result == ("one two", Finish.STOP, "two")
-
-
-async def test_stop_string_that_never_completes_is_shown(start):
-    assert await finish(start, "one tw", strings=("two",)) == ("one tw", Finish.STOP, "")
-
-
-async def test_stop_token(start):
-    assert await finish(start, "abc", token_ids=frozenset(b"b")) == ("a", Finish.STOP, "")
-
-
-async def test_max_tokens_cuts_a_character(start):
-    assert await finish(start, "a€", max_tokens=2) == ("a�", Finish.LENGTH, "")
-
-
-async def test_max_tokens_zero_evaluates_the_prompt(start):
-    assert await finish(start, "abc", max_tokens=0) == ("", Finish.LENGTH, "")
-
-
-async def test_the_context_ends_a_text(start):
-    text, ended, _ = await read(
-        start(FakeRuntime(cells=64), context=50).submit(job("x" * 40, tokens=500))
-    )
-    assert ended.reason is Finish.LENGTH
-    assert len(text) == 10
-
-
-async def test_one_request_may_use_every_cell(start):
-    runtime = FakeRuntime(cells=32)
-    text, ended, _ = await read(start(runtime).submit(job("x" * 31, tokens=500)))
-    assert (len(text), ended.reason) == (1, Finish.LENGTH)
-
-
-async def test_min_tokens_hold_off_every_kind_of_end(start):
-    stops = {"strings": ("a", "b"), "token_ids": frozenset(b"xyz")}
-    one = scripted(min_tokens=6, max_tokens=40, **stops)
-    one = replace(one, output=OutputParams(token_ids=True))
-    text, ended, ids = await read(start(FakeRuntime(script="ab")).submit(one))
-    assert text.startswith("ab")
-    assert 6 <= len(ids) < 40
-    assert not {*ids[:5]} & {*b"xyz", EOS}
-    assert ended.reason is Finish.STOP
-
-
-async def test_ignore_eos(start):
-    engine = start(FakeRuntime(script="ab"))
-    text, ended, ids = await read(
-        engine.submit(
-            Job(
-                prompt=[BOS],
-                sampling=SamplingParams(temperature=0),
-                stop=StopParams(ignore_eos=True, max_tokens=12),
-                output=OutputParams(token_ids=True),
-            )
-        )
-    )
-    assert text.startswith("ab")
-    assert ended.reason is Finish.LENGTH
-    assert len(ids) == 12
-    assert EOS not in ids
-
-
-async def test_token_ids_and_logprobs_are_parallel(start):
-    one = job(tokens=15, output=OutputParams(token_ids=True, logprobs=True, top_logprobs=2))
-    stream = start(FakeRuntime()).submit(one)
-    ids, entries, ended = [], [], None
-    while ended is None:
-        delta = await stream.next()
-        ids += delta.token_ids
-        entries += delta.logprobs
-        ended = delta.ended
-    assert len(ids) == 15
-    assert [entry.token for entry in entries] == ids
-    assert all(len(entry.top) == 2 and entry.logprob <= 0 for entry in entries)
-
-
-async def test_timings_are_in_order(start):
-    _, ended, _ = await read(start(FakeRuntime()).submit(job()))
-    t = ended.timings
-    assert t.arrived <= t.admitted <= t.first_token <= t.last_token

@@ -9,21 +9,21 @@ import pytest
 from services.llama import scheduler
 from services.llama.engine import Engine, EngineLimits
 from services.worker.errors import EngineFailed
+from tests.llama.engine_kit import job, read
 from tests.llama.fake_runtime import FakeRuntime
-from tests.llama.test_engine import job, read
 
 
 async def test_one_that_cannot_be_planned_does_not_end_the_engine(monkeypatch):
-    plan_step = scheduler.plan_step
+    make_place = scheduler.make_place
 
-    def failing(running, waiting, limits):
-        if any(candidate.id == 0 for candidate in waiting):
+    def failing(running, candidate, limits):
+        if candidate.id == 0:
             raise ValueError("a bug")
-        return plan_step(running, waiting, limits)
+        return make_place(running, candidate, limits)
 
-    monkeypatch.setattr(scheduler, "plan_step", failing)
+    monkeypatch.setattr(scheduler, "make_place", failing)
     dead = asyncio.Event()
-    engine = Engine(FakeRuntime(), EngineLimits(1024), on_dead=dead.set)
+    engine = Engine(FakeRuntime(), EngineLimits(1024, parallel=8), on_dead=dead.set)
     engine.start()
     try:
         with pytest.raises(EngineFailed):

@@ -240,25 +240,29 @@ async def test_tokenize_and_back(serve):
 
 
 def test_prefill_in_chunks_or_decode_by_decode_computes_the_same_sequence():
-    options = RuntimeOptions(cells=256, slots=4, batch_size=64, ubatch_size=64, threads=1)
+    options = RuntimeOptions(
+        cells=256, parallel=2, idle=2, batch_size=64, ubatch_size=64, outputs=2, threads=1
+    )
     runtime = LlamaRuntime(MODEL, options)
     try:
         tokens = runtime.vocabulary.tokenize("What is the capital of France?", parse_special=False)
-        (whole,) = runtime.decode([Chunk(0, 0, tokens, wants_logits=True)])
-        assert whole is not None
+        ((whole,),) = runtime.decode([Chunk(0, 0, tokens, outputs=1)])
         expected = whole.copy()
         for at, token in enumerate(tokens):
-            (row,) = runtime.decode([Chunk(3, at, [token], wants_logits=True)])
-        assert row is not None
+            ((row,),) = runtime.decode([Chunk(3, at, [token], outputs=1)])
         assert abs(row - expected).max() < 0.1 * expected.std()
         with pytest.raises(ValueError, match="65 tokens"):
-            runtime.decode([Chunk(1, 0, [1] * 65, wants_logits=True)])
+            runtime.decode([Chunk(1, 0, [1] * 65, outputs=1)])
+        with pytest.raises(ValueError, match="outputs"):
+            runtime.decode([Chunk(1, 0, [1] * 3, outputs=3)])
     finally:
         runtime.close()
 
 
 def test_a_gpu_is_waited_for_where_the_event_loop_can_run_meanwhile(monkeypatch):
-    options = RuntimeOptions(cells=256, slots=1, batch_size=32, ubatch_size=32, threads=1)
+    options = RuntimeOptions(
+        cells=256, parallel=1, idle=0, batch_size=32, ubatch_size=32, outputs=1, threads=1
+    )
     runtime = LlamaRuntime(MODEL, options)
     calls = []
 
@@ -274,10 +278,10 @@ def test_a_gpu_is_waited_for_where_the_event_loop_can_run_meanwhile(monkeypatch)
     for name in ("decode", "synchronize", "get_logits_ith"):
         note(name)
     try:
-        runtime.decode([Chunk(0, 0, [5], wants_logits=True)])
+        runtime.decode([Chunk(0, 0, [5], outputs=1)])
         assert calls == ["decode", "get_logits_ith"]
         runtime._asynchronous = True
-        runtime.decode([Chunk(0, 1, [5], wants_logits=True)])
+        runtime.decode([Chunk(0, 1, [5], outputs=1)])
         assert calls[2:] == ["decode", "synchronize", "get_logits_ith"]
     finally:
         runtime.close()

@@ -30,6 +30,7 @@ def _keep_gil(name: str) -> Any:
 get_logits_ith = _keep_gil("llama_get_logits_ith")
 get_logits_ith.restype = ctypes.c_void_p
 memory_seq_rm = _keep_gil("llama_memory_seq_rm")
+memory_seq_cp = _keep_gil("llama_memory_seq_cp")
 token_to_piece = _keep_gil("llama_token_to_piece")
 vocab_is_eog = _keep_gil("llama_vocab_is_eog")
 vocab_get_attr = _keep_gil("llama_vocab_get_attr")

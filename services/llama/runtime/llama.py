@@ -12,7 +12,7 @@ import structlog
 from llama_cpp import llama_cpp as raw
 
 from services.llama.interface import Chunk, DecodeError, Logits, NoRoomError
-from services.llama.runtime import adapters, bindings
+from services.llama.runtime import adapters, bindings, loading
 from services.llama.runtime.loading import (
     RuntimeOptions,
     capture,
@@ -33,15 +33,17 @@ class LlamaRuntime:
         """Loads and warms up. Raises StartupError with one line."""
         variant = initialise(options.cpu_variant)
         self._batch_size = options.batch_size
-        self._slots = options.slots
+        self._outputs = options.outputs
         # On a GPU a decode returns before it is done.
         self._asynchronous = options.gpu_layers > 0
-        self._batch = _Batch(options.batch_size)
+        self._batch = _Batch(options.batch_size, options.outputs)
         self._context: Any = None
         # LoRA adapters by name.
         self.adapters: dict[str, adapters.Adapter] = {}
         self._model: Any = load_model(path, options)
         try:
+            self._slots = loading.slots(self._model, options)
+            self._partial = loading.partial(self._model, options)
             self.adapters = adapters.load(self._model, options.adapters, capture)
             self._context = make_context(self._model, options)
             self._memory = raw.llama_get_memory(self._context)
@@ -74,12 +76,22 @@ class LlamaRuntime:
         return self._slots
 
     @property
+    def outputs(self) -> int:
+        """Most positions of one decode whose logits are wanted."""
+        return self._outputs
+
+    @property
+    def partial(self) -> bool:
+        """Whether a part of a slot's cells can be shared and given back."""
+        return self._partial
+
+    @property
     def batch_size(self) -> int:
         """Most tokens of one decode."""
         return self._batch_size
 
-    def decode(self, chunks: Sequence[Chunk]) -> list[Logits | None]:
-        """Evaluates the chunks together; per chunk its logits, where wanted."""
+    def decode(self, chunks: Sequence[Chunk]) -> list[list[Logits]]:
+        """Evaluates the chunks together; per chunk the logits wanted, in order."""
         rows = self._batch.fill(chunks)
         code = bindings.decode(self._context, self._batch.struct)
         if self._asynchronous:
@@ -89,7 +101,17 @@ class LlamaRuntime:
             raise NoRoomError
         if code != 0:
             raise DecodeError(f"llama_decode returned {code}: {capture.last_error()}")
-        return [None if row is None else self._logits(row) for row in rows]
+        return [[self._logits(row) for row in wanted] for wanted in rows]
+
+    def copy(self, source: int, target: int, cells: int) -> None:
+        """The target, an empty slot, gets the source's first cells, which both hold then."""
+        # A state that is not a list of cells is copied as a whole.
+        bindings.memory_seq_cp(self._memory, source, target, 0, cells if self._partial else -1)
+
+    def truncate(self, slot: int, cells: int) -> None:
+        """Gives back what the slot has beyond its first cells."""
+        if not bindings.memory_seq_rm(self._memory, slot, cells, -1):
+            raise DecodeError(f"this model's cache cannot be cut back to {cells} cells")
 
     def release(self, slot: int) -> None:
         """Gives back all cells of the slot."""
@@ -120,15 +142,16 @@ class LlamaRuntime:
         """The first decode allocates and faults pages in: better now than in a request."""
         token = self._vocabulary.bos or self._vocabulary.eos or 0
         for length in (min(32, self._batch_size, self._cells - 1), 1):
-            self.decode([Chunk(0, 0, [token] * length, wants_logits=True)])
+            self.decode([Chunk(0, 0, [token] * length, outputs=1)])
             self.reset()
 
 
 class _Batch:
     """llama_batch over arrays of our own: filled by numpy, not field by field."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, outputs: int) -> None:
         self._size = size
+        self._most_outputs = outputs
         self._tokens = np.zeros(size, np.int32)
         self._positions = np.zeros(size, np.int32)
         self._slots = np.zeros(size, np.int32)
@@ -144,12 +167,14 @@ class _Batch:
         self.struct.seq_id = _pointer(self._slot_pointers, ctypes.POINTER(ctypes.c_int32))
         self.struct.logits = _pointer(self._wants, ctypes.c_int8)
 
-    def fill(self, chunks: Sequence[Chunk]) -> list[int | None]:
-        """Row of each chunk's logits. Raises ValueError: llama_decode would kill the process."""
+    def fill(self, chunks: Sequence[Chunk]) -> list[range]:
+        """Rows whose logits each chunk wants. Raises ValueError: llama_decode would abort."""
         total = sum(len(chunk.tokens) for chunk in chunks)
         if not 0 < total <= self._size:
             raise ValueError(f"{total} tokens for a batch of 1 to {self._size}")
-        rows: list[int | None] = []
+        if sum(chunk.outputs for chunk in chunks) > self._most_outputs:
+            raise ValueError(f"more than {self._most_outputs} outputs")
+        rows: list[range] = []
         self._wants[:total] = 0
         at = 0
         for chunk in chunks:
@@ -157,8 +182,8 @@ class _Batch:
             self._tokens[at:end] = chunk.tokens
             self._positions[at:end] = np.arange(chunk.start, chunk.start + end - at)
             self._slots[at:end] = chunk.slot
-            self._wants[end - 1] = chunk.wants_logits
-            rows.append(end - 1 if chunk.wants_logits else None)
+            self._wants[end - chunk.outputs : end] = 1
+            rows.append(range(end - chunk.outputs, end))
             at = end
         self.struct.n_tokens = total
         return rows

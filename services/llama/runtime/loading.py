@@ -26,6 +26,9 @@ CACHE_TYPES = {
     "bf16": 30,
 }
 
+# llama.cpp's own limit on sequences.
+MOST_SLOTS = 256
+
 
 SPLIT_MODES = {"none": 0, "layer": 1, "row": 2}
 NUMA_STRATEGIES = {"off": 0, "distribute": 1, "isolate": 2, "numactl": 3}
@@ -56,10 +59,14 @@ class RuntimeOptions:
 
     # KV cells, shared by all slots.
     cells: int
-    slots: int
+    # Sequences that run at once, and idle ones whose cells may be kept for others.
+    parallel: int
+    idle: int
     # Most tokens of one decode, and of one compute graph within it.
     batch_size: int
     ubatch_size: int
+    # Most positions of one decode whose logits are wanted.
+    outputs: int
     threads: int
     gpu_layers: int = 0
     # Keys of CACHE_TYPES.
@@ -123,9 +130,31 @@ def load_model(path: Path, options: RuntimeOptions, *, generates: bool = True) -
     return model
 
 
+def slots(model: Any, options: RuntimeOptions) -> int:
+    """Sequences that the context can hold at once, running and idle."""
+    idle = options.idle
+    if raw.llama_model_is_recurrent(model) or raw.llama_model_is_hybrid(model):
+        # Each has a state of its own, of megabytes, whether it is used or not.
+        idle = min(idle, options.parallel)
+    return int(min(MOST_SLOTS, options.parallel + idle))
+
+
+def partial(model: Any, options: RuntimeOptions) -> bool:
+    """Whether a part of a sequence can be dropped or shared.
+
+    Not of a recurrent state, and not where cells that a sliding window has left are gone.
+    """
+    if raw.llama_model_is_recurrent(model) or raw.llama_model_is_hybrid(model):
+        return False
+    return options.swa_full or not raw.llama_model_n_swa(model)
+
+
 def make_context(model: Any, options: RuntimeOptions) -> Any:
     """A llama_context of the model, to be freed by the caller. Raises StartupError."""
     params = context_params(options)
+    params.n_seq_max = slots(model, options)
+    # llama.cpp asks for one a sequence at least.
+    params.n_outputs_max = max(options.outputs, params.n_seq_max)
     capture.errors.clear()
     context = raw.llama_init_from_model(model, params)
     if not context:
@@ -167,8 +196,6 @@ def context_params(options: RuntimeOptions) -> Any:
     params.n_ctx = options.cells
     params.n_batch = options.batch_size
     params.n_ubatch = min(options.ubatch_size, options.batch_size)
-    params.n_seq_max = options.slots
-    params.n_outputs_max = options.slots
     params.n_threads = params.n_threads_batch = options.threads
     # One cache for all: any sequence may use all of it, and copying a prefix copies no data.
     params.kv_unified = True

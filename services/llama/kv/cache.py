@@ -1,0 +1,236 @@
+"""The KV cache of one runtime: gives slots out, shares prefixes, keeps what ended, evicts.
+
+A slot is *running* while a sequence generates in it, *idle* while it keeps the cells of one that
+has ended, else free. The runtime is told at once, so that books and cells cannot part ways. Used
+on the engine's thread only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.llama.interface import Runtime
+from services.llama.kv.ledger import Ledger, Spans, union
+from services.llama.kv.radix import PrefixTree
+
+# Least cells that are given back at once from the end of an idle slot.
+_TRIM = 64
+# An idle slot with fewer is not worth its place.
+_WORTH_KEEPING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What other slots can give to a prompt."""
+
+    # Cells that can be shared now, and the slot that has them.
+    cells: int = 0
+    slot: int | None = None
+    # Cells that a running slot, still in its prefill, is going to have.
+    promised: int = 0
+    spans: Spans = ()
+
+
+class _Slot:
+    """A slot in use."""
+
+    __slots__ = ("cells", "namespace", "running", "tokens", "used_at")
+
+    def __init__(self, namespace: str, tokens: int, used_at: int) -> None:
+        self.namespace = namespace
+        # Tokens in the tree: those known, of which the first `cells` have their cells.
+        self.tokens = tokens
+        self.cells = 0
+        self.running = True
+        # On the cache's own clock, which counts uses.
+        self.used_at = used_at
+
+
+class KvCache:
+    """Slots and cells of a runtime. Namespaces never share anything."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._ledger = Ledger()
+        self._trees: dict[str, PrefixTree] = {}
+        self._slots: dict[int, _Slot] = {}
+        self._free = list(reversed(range(runtime.slots)))
+        self._uses = 0
+
+    def __repr__(self) -> str:
+        running = sum(slot.running for slot in self._slots.values())
+        return (
+            f"<KvCache {running} running, {len(self._slots) - running} idle slots, "
+            f"{self._ledger.used} of {self._runtime.cells} cells>"
+        )
+
+    @property
+    def used(self) -> int:
+        """Cells in use, those of idle slots included."""
+        return self._ledger.used
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Running and idle slots."""
+        running = sum(slot.running for slot in self._slots.values())
+        return running, len(self._slots) - running
+
+    def spans(self, slot: int) -> Spans:
+        """The cells of a slot, as the scheduler counts them."""
+        return self._ledger.spans(slot)
+
+    def find(self, tokens: Sequence[int], namespace: str, most: int) -> Prefix:
+        """The longest beginning of the tokens, at most `most`, that slots have or will have."""
+        tree = self._trees.get(namespace)
+        if tree is None or most <= 0:
+            return Prefix()
+        best, donor, promised = 0, None, 0
+        for matched, slots in tree.match(tokens):
+            if min(matched, most) <= best and min(matched, most) <= promised:
+                break
+            for number in slots:
+                slot = self._slots[number]
+                if slot.running:
+                    promised = max(promised, min(matched, slot.tokens, most))
+                cells = self._shareable(slot, min(matched, most))
+                if cells > best:
+                    best, donor = cells, number
+        spans = self._ledger.spans(donor, best) if donor is not None else ()
+        return Prefix(best, donor, promised, spans)
+
+    def _shareable(self, slot: _Slot, matched: int) -> int:
+        if self._runtime.partial:
+            return min(matched, slot.cells)
+        return slot.cells if slot.cells <= matched else 0
+
+    def acquire(self, tokens: Sequence[int], namespace: str, prefix: Prefix) -> int:
+        """A running slot for these tokens, with the prefix's cells.
+
+        At least one slot is free or idle: callers bound what runs by the runtime's slots.
+        """
+        self._uses += 1
+        number = self._free_slot(keep=prefix.slot)
+        if number == prefix.slot:
+            # The last idle slot is the one to share from: it is taken over.
+            self._trim(number, prefix.cells)
+            self._forget(number)
+        elif prefix.slot is not None:
+            self._runtime.copy(prefix.slot, number, prefix.cells)
+            self._ledger.share(prefix.slot, number, prefix.cells)
+            self._slots[prefix.slot].used_at = self._uses
+        slot = _Slot(namespace, len(tokens), self._uses)
+        slot.cells = prefix.cells
+        self._slots[number] = slot
+        self._trees.setdefault(namespace, PrefixTree()).insert(number, tokens)
+        return number
+
+    def make_room(self, cells: int) -> bool:
+        """Evicts idle cells until as many are free; whether there are."""
+        for number in self._idle():
+            missing = cells - (self._runtime.cells - self._ledger.used)
+            if missing <= 0:
+                return True
+            own = self._ledger.exclusive(number)
+            held = self._slots[number].cells
+            keep = held - min(own, max(missing, _TRIM))
+            if own < held and keep == held - own:
+                # What is left is others' too: as a slot of its own it is of no use.
+                keep = 0
+            self._shrink_idle(number, keep)
+        return cells <= self._runtime.cells - self._ledger.used
+
+    def evict_idle(self) -> bool:
+        """Gives up everything that is idle; whether there was any."""
+        idle = self._idle()
+        for number in idle:
+            self._shrink_idle(number, 0)
+        return bool(idle)
+
+    def grow(self, number: int, cells: int) -> None:
+        """The runtime has evaluated so many more of the slot's tokens."""
+        self._ledger.grow(number, cells)
+        self._slots[number].cells += cells
+
+    def append(self, number: int, tokens: Sequence[int]) -> None:
+        """The running sequence has got tokens, which have no cells yet."""
+        slot = self._slots[number]
+        self._trees[slot.namespace].extend(number, tokens)
+        slot.tokens += len(tokens)
+
+    def rewind(self, number: int, cells: int) -> None:
+        """Gives back the cells after the first ones: those of drafts that were not accepted."""
+        self._trim(number, cells)
+
+    def retire(self, number: int, *, keep: bool = True) -> None:
+        """The sequence has left the slot; its cells stay for others until they are evicted."""
+        slot = self._slots[number]
+        slot.running = False
+        self._uses += 1
+        slot.used_at = self._uses
+        self._shrink_idle(number, slot.cells if keep else 0)
+
+    def reset(self) -> None:
+        """Forgets everything. Raises DecodeError when the runtime cannot be used any more."""
+        self._ledger.clear()
+        self._trees.clear()
+        self._slots.clear()
+        self._free = list(reversed(range(self._runtime.slots)))
+        self._runtime.reset()
+
+    def check(self) -> None:
+        """Asserts what must always hold; for tests."""
+        assert set(self._free).isdisjoint(self._slots)
+        assert len(self._free) + len(self._slots) == self._runtime.slots
+        assert self._ledger.used <= self._runtime.cells
+        assert self._ledger.used == union(self._ledger.spans(n) for n in self._slots)
+        for number, slot in self._slots.items():
+            assert self._ledger.held(number) == slot.cells <= slot.tokens
+            assert len(self._trees[slot.namespace].tokens(number)) == slot.tokens
+            assert slot.running or slot.tokens == slot.cells
+
+    def _idle(self) -> list[int]:
+        """Idle slots, least recently used first."""
+        idle = ((slot.used_at, n) for n, slot in self._slots.items() if not slot.running)
+        return [number for _, number in sorted(idle)]
+
+    def _free_slot(self, keep: int | None) -> int:
+        if self._free:
+            return self._free.pop()
+        idle = self._idle()
+        number = next((n for n in idle if n != keep), None)
+        if number is None:
+            assert keep is not None, "no slot is idle"
+            assert not self._slots[keep].running, "no slot is idle"
+            return keep
+        self._shrink_idle(number, 0)
+        return self._free.pop()
+
+    def _shrink_idle(self, number: int, cells: int) -> None:
+        """Keeps the first cells of an idle slot, or frees the slot when they are few."""
+        slot = self._slots[number]
+        if cells < slot.cells and not self._runtime.partial:
+            cells = 0
+        if cells < _WORTH_KEEPING:
+            self._runtime.release(number)
+            self._ledger.truncate(number, 0)
+            self._forget(number)
+            self._free.append(number)
+            return
+        self._trim(number, cells)
+        self._trees[slot.namespace].truncate(number, cells)
+        slot.tokens = cells
+
+    def _trim(self, number: int, cells: int) -> None:
+        slot = self._slots[number]
+        if cells < slot.cells:
+            self._runtime.truncate(number, cells)
+            self._ledger.truncate(number, cells)
+            slot.cells = cells
+
+    def _forget(self, number: int) -> None:
+        namespace = self._slots.pop(number).namespace
+        tree = self._trees[namespace]
+        tree.remove(number)
+        if not tree:
+            del self._trees[namespace]

@@ -1,0 +1,100 @@
+"""A compiled grammar, and following it token by token."""
+
+from __future__ import annotations
+
+import time
+
+import llguidance
+import numpy as np
+from numpy.typing import NDArray
+
+# The library's word for that nothing may come next and the text may not end either.
+NOTHING = "NoExtension"
+# Seconds of processor time, where a call usually takes some µs, and how often in all that may be
+# exceeded: where the lexer learns something it may. An ambiguous grammar, whose every step takes
+# longer than the one before, may not.
+_SLOW = 0.02
+_MOST_SLOW = 16
+
+
+class ConstraintError(Exception):
+    """The output cannot go on: a limit of the library was met, or nothing is allowed next.
+
+    The text is the library's word for it; the matcher cannot be used any more.
+    """
+
+
+class Grammar:
+    """Compiled for one vocabulary. Safe to use from several threads."""
+
+    def __init__(self, start: llguidance.LLMatcher, vocabulary_size: int) -> None:
+        """`start` has accepted nothing and stays so."""
+        self._start = start
+        self._words = (vocabulary_size + 31) // 32
+
+    def matcher(self) -> Matcher:
+        """One for each choice; what one learns about the grammar the others know, too. Some µs."""
+        return Matcher(self._start.deep_copy(), self._words)
+
+
+class Matcher:
+    """What may come next in one choice. Not for two threads at the same time."""
+
+    def __init__(self, inner: llguidance.LLMatcher, words: int) -> None:
+        self._inner = inner
+        self._mask = np.zeros(words, np.uint32)
+        # Asking for it takes as long as most masks.
+        self._address, self._bytes = self._mask.ctypes.data, self._mask.nbytes
+        self._slow = 0
+
+    def mask(self) -> NDArray[np.uint32]:
+        """A bit per token, in the order of ids from the lowest: what may come next.
+
+        End tokens are in it exactly when the text may end here. The next call overwrites the array.
+        Other threads run meanwhile. Raises ConstraintError.
+        """
+        before = time.thread_time()
+        self._inner.unsafe_compute_mask_ptr(self._address, self._bytes)
+        self._check(before)
+        if not self._mask.any():
+            raise ConstraintError(NOTHING)
+        return self._mask
+
+    def accept(self, token: int) -> None:
+        """Goes on behind a token that the mask allowed. Raises ConstraintError."""
+        before = time.thread_time()
+        accepted = self._inner.consume_token(token)
+        self._check(before)
+        if not accepted:
+            raise ConstraintError("not allowed")
+
+    def rollback(self, count: int) -> None:
+        """Takes the last accepted tokens back. Raises ConstraintError."""
+        before = time.thread_time()
+        done = not count or self._inner.rollback(count)
+        self._check(before)
+        if not done:
+            raise ConstraintError("cannot be taken back")
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing may come but an end."""
+        return self._inner.is_stopped() and not self._inner.is_error()
+
+    def forced(self) -> list[int]:
+        """Tokens that must come next, in order and as the model would spell them; [] if unknown.
+
+        They are still to be accepted. Raises ConstraintError.
+        """
+        before = time.thread_time()
+        tokens = self._inner.compute_ff_tokens()
+        self._check(before)
+        return tokens
+
+    def _check(self, before: float) -> None:
+        if self._inner.is_error():
+            raise ConstraintError(self._inner.get_error().partition("\n")[0])
+        if time.thread_time() - before > _SLOW:
+            self._slow += 1
+            if self._slow > _MOST_SLOW:
+                raise ConstraintError("too slow")

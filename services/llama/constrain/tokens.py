@@ -1,0 +1,67 @@
+"""A model's vocabulary as llguidance wants it."""
+
+from __future__ import annotations
+
+import llguidance
+
+from services.llama.interface import Vocabulary
+
+
+class UnusableError(Exception):
+    """The vocabulary has no end token or no text: nothing can be constrained with it."""
+
+
+def tokenizer(vocabulary: Vocabulary) -> llguidance.LLTokenizer:
+    """The library's view of a vocabulary, its trie included: seconds for 150,000 tokens.
+
+    The vocabulary's control tokens stand for themselves alone, so no text is made with them. Raises
+    UnusableError, and whatever the library finds wrong with the vocabulary.
+    """
+    words = _Words(vocabulary)
+    if not vocabulary.ends or not any(words.tokens):
+        raise UnusableError
+    return llguidance.LLTokenizer(
+        llguidance.TokenizerWrapper(words),
+        n_vocab=vocabulary.size,
+        eos_token=sorted(vocabulary.ends),
+    )
+
+
+class _Words:
+    """What llguidance.TokenizerWrapper asks for. Names are the library's."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        special = {token.id for token in vocabulary.special.values()} | vocabulary.ends
+        self.eos_token_id = min(vocabulary.ends, default=0)
+        self.bos_token_id = vocabulary.bos
+        self.special_token_ids = sorted(special)
+        self.tokens = [vocabulary.piece(token, special=True) for token in range(vocabulary.size)]
+        self._by_bytes: dict[bytes, int] = {}
+        for token, word in enumerate(self.tokens):
+            if word and token not in special:
+                self._by_bytes.setdefault(word, token)
+        self._longest = max(map(len, self._by_bytes), default=0)
+
+    def __call__(self, text: bytes) -> list[int]:
+        """The tokens of a text as the model knows it: they spell it and nothing else."""
+        found = self._vocabulary.tokenize(text.decode("utf-8", "replace"), parse_special=False)
+        if b"".join(self.tokens[token] for token in found) == text:
+            return found
+        # The tokenizer adds a space in front, or makes one character of several.
+        return self._greedy(text)
+
+    def _greedy(self, text: bytes) -> list[int]:
+        found: list[int] = []
+        at = 0
+        while at < len(text):
+            for size in range(min(self._longest, len(text) - at), 0, -1):
+                token = self._by_bytes.get(text[at : at + size])
+                if token is not None:
+                    found.append(token)
+                    at += size
+                    break
+            else:
+                # What no token spells cannot be forced: the masks are what decides.
+                return found
+        return found

@@ -19,7 +19,13 @@ _CAPABILITIES = (
     pb.CAPABILITY_GENERATE,
     pb.CAPABILITY_CHAT,
     pb.CAPABILITY_LOGPROBS,
+    pb.CAPABILITY_PROMPT_LOGPROBS,
     pb.CAPABILITY_TOKENIZE,
+    pb.CAPABILITY_RESUME,
+    pb.CAPABILITY_MULTIPLE_CHOICES,
+    pb.CAPABILITY_BEST_OF,
+    pb.CAPABILITY_SPECULATION,
+    pb.CAPABILITY_EXTENDED_SAMPLING,
 )
 
 # Where llama.cpp's converters put the model maker's recommendation.
@@ -68,6 +74,8 @@ def describe(
         adapters=[adapter.name for adapter in settings.adapters()],
         max_running=settings.parallel,
     )
+    if info.adapters:
+        info.capabilities.append(pb.CAPABILITY_ADAPTERS)
     info.created.FromSeconds(int(path.stat().st_mtime))
     return info
 

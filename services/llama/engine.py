@@ -233,6 +233,7 @@ class Engine:
         ]
         began = self._clock()
         try:
+            self._runtime.adapt(self._roster.adapter)
             rows = self._runtime.decode(chunks)
         except NoRoomError:
             self._fail(self._roster.give_way(work, self._clock()), EngineFailed())

@@ -112,6 +112,9 @@ class Runtime(Protocol):
     def partial(self) -> bool:
         """Whether a part of a slot's cells can be shared and given back, or only all of them."""
 
+    def adapt(self, adapter: str) -> None:
+        """The decodes to come use this LoRA adapter; "" none. Raises DecodeError."""
+
     def decode(self, chunks: Sequence[Chunk]) -> list[list[Logits]]:
         """Evaluates the chunks together; per chunk the logits wanted, in order.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.llama.interface import Grammar
@@ -64,5 +64,12 @@ class Job:
     priority: int = 0
     # Cells are shared only within it.
     namespace: str = ""
+    # Name of a LoRA adapter; "" none.
+    adapter: str = ""
     # On time.monotonic(), seconds. None: no deadline.
     deadline: float | None = None
+
+    @property
+    def cells_of(self) -> Hashable:
+        """Whose cells may be its own: an adapter changes keys and values, too."""
+        return self.namespace, self.adapter

@@ -59,6 +59,7 @@ def job(
         tenant=request.tenant,
         priority=request.priority,
         namespace=request.cache_namespace,
+        adapter=request.adapter,
         deadline=deadline,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence as Many
+from dataclasses import replace
 
 import structlog
 
@@ -40,6 +41,8 @@ class Roster:
         self.running: dict[int, Sequence] = {}
         self.kv = KvCache(runtime)
         self._fairness = Fairness()
+        # LoRA adapter of the batch that was planned last.
+        self.adapter = ""
 
     def __repr__(self) -> str:
         return f"<Roster {len(self.running)} running, {len(self.waiting)} waiting, {self.kv}>"
@@ -82,9 +85,23 @@ class Roster:
             self._let_in(now)
         for sequence in self.running.values():
             sequence.guess(self._limits.drafts)
-        work = scheduler.share_batch(self._candidates(now), self._limits)
+        self.adapter = self._whose_turn()
+        candidates = [
+            # The others keep their cells and wait: a batch has one adapter.
+            candidate
+            if self.running[candidate.id].job.adapter == self.adapter
+            else replace(candidate, paused=True)
+            for candidate in self._candidates(now)
+        ]
+        work = scheduler.share_batch(candidates, self._limits)
         self.kv.make_room(sum(item.count + item.draft for item in work))
         return [(self.running[item.id], item) for item in work]
+
+    def _whose_turn(self) -> str:
+        """The adapter of the next batch: each that is wanted in turn."""
+        wanted = sorted({s.job.adapter for s in self.running.values() if s.paused_since is None})
+        after = [adapter for adapter in wanted if adapter > self.adapter]
+        return next(iter(after or wanted), self.adapter)
 
     def evaluated(self, work: Planned) -> None:
         """The batch has gone through: the cells are there."""
@@ -151,12 +168,12 @@ class Roster:
         return waiting
 
     def _find(self, sequence: Sequence) -> Prefix:
-        return self.kv.find(sequence.tokens, sequence.job.namespace, sequence.rows_from)
+        return self.kv.find(sequence.tokens, sequence.job.cells_of, sequence.rows_from)
 
     def _admit(self, sequence: Sequence, prefix: Prefix, now: float) -> None:
         del self.waiting[sequence.id]
         self.running[sequence.id] = sequence
-        sequence.slot = self.kv.acquire(sequence.tokens, sequence.job.namespace, prefix)
+        sequence.slot = self.kv.acquire(sequence.tokens, sequence.job.cells_of, prefix)
         sequence.cached = prefix.cells
         if not sequence.timings.admitted:
             sequence.timings.admitted = now

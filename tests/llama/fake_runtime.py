@@ -66,6 +66,8 @@ class FakeRuntime:
         # Number of the cell, and token in it, by slot and position.
         self.cache: dict[int, list[tuple[int, int]]] = {}
         self._next_cell = 0
+        # The adapter in use: it changes what a token's cell holds.
+        self.adapter = ""
         # Tokens per slot of every batch, in order.
         self.batches: list[dict[int, int]] = []
         self.fail_at: set[int] = set()
@@ -97,7 +99,7 @@ class FakeRuntime:
             assert chunk.start == len(cached)
             wanted = []
             for index, token in enumerate(chunk.tokens):
-                cached.append((self._next_cell, token))
+                cached.append((self._next_cell, token + 1000 * len(self.adapter)))
                 self._next_cell += 1
                 if index >= len(chunk.tokens) - chunk.outputs:
                     wanted.append(self._logits([token for _, token in cached]))
@@ -107,6 +109,9 @@ class FakeRuntime:
     @property
     def used(self) -> int:
         return len({cell for cells in self.cache.values() for cell, _ in cells})
+
+    def adapt(self, adapter: str) -> None:
+        self.adapter = adapter
 
     def copy(self, source: int, target: int, cells: int) -> None:
         assert not self.cache.get(target), "the target is not empty"

@@ -125,6 +125,17 @@ async def test_a_cache_of_all_or_nothing_is_shared_as_a_whole(start, partial):
     assert ended.usage.reused == (40 if partial else 0)
 
 
+async def test_adapters_never_meet_in_a_batch_or_share_cells(start):
+    some = [job(SYSTEM, tokens=8, seed=i, adapter=("", "a", "bb")[i % 3]) for i in range(7)]
+    expected = [(await alone(start, one))[0] for one in some]
+    assert expected[0] != expected[1]
+    runtime = FakeRuntime()
+    engine = start(runtime)
+    results = await asyncio.gather(*(read(engine.submit(one)) for one in some))
+    assert [text for text, _, _ in results] == expected
+    assert sum(end.usage.reused == 0 for _, end, _ in results) == 3
+
+
 async def test_choices_share_the_prompt_and_differ(start):
     runtime = FakeRuntime()
     engine = start(runtime)

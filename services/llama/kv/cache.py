@@ -7,7 +7,7 @@ on the engine's thread only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from services.llama.interface import Runtime
@@ -37,7 +37,7 @@ class _Slot:
 
     __slots__ = ("cells", "namespace", "running", "tokens", "used_at")
 
-    def __init__(self, namespace: str, tokens: int, used_at: int) -> None:
+    def __init__(self, namespace: Hashable, tokens: int, used_at: int) -> None:
         self.namespace = namespace
         # Tokens in the tree: those known, of which the first `cells` have their cells.
         self.tokens = tokens
@@ -53,7 +53,7 @@ class KvCache:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._ledger = Ledger()
-        self._trees: dict[str, PrefixTree] = {}
+        self._trees: dict[Hashable, PrefixTree] = {}
         self._slots: dict[int, _Slot] = {}
         self._free = list(reversed(range(runtime.slots)))
         self._uses = 0
@@ -80,7 +80,7 @@ class KvCache:
         """The cells of a slot, as the scheduler counts them."""
         return self._ledger.spans(slot)
 
-    def find(self, tokens: Sequence[int], namespace: str, most: int) -> Prefix:
+    def find(self, tokens: Sequence[int], namespace: Hashable, most: int) -> Prefix:
         """The longest beginning of the tokens, at most `most`, that slots have or will have."""
         tree = self._trees.get(namespace)
         if tree is None or most <= 0:
@@ -104,7 +104,7 @@ class KvCache:
             return min(matched, slot.cells)
         return slot.cells if slot.cells <= matched else 0
 
-    def acquire(self, tokens: Sequence[int], namespace: str, prefix: Prefix) -> int:
+    def acquire(self, tokens: Sequence[int], namespace: Hashable, prefix: Prefix) -> int:
         """A running slot for these tokens, with the prefix's cells.
 
         At least one slot is free or idle: callers bound what runs by the runtime's slots.

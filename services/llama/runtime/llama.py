@@ -40,6 +40,7 @@ class LlamaRuntime:
         self._context: Any = None
         # LoRA adapters by name.
         self.adapters: dict[str, adapters.Adapter] = {}
+        self._adapter = ""
         self._model: Any = load_model(path, options)
         try:
             self._slots = loading.slots(self._model, options)
@@ -89,6 +90,17 @@ class LlamaRuntime:
     def batch_size(self) -> int:
         """Most tokens of one decode."""
         return self._batch_size
+
+    def adapt(self, adapter: str) -> None:
+        """The decodes to come use this LoRA adapter; "" none."""
+        if adapter == self._adapter:
+            return
+        chosen = [self.adapters[adapter]] if adapter else []
+        handles = (raw.llama_adapter_lora_p_ctypes * len(chosen))(*(a.handle for a in chosen))
+        scales = (ctypes.c_float * len(chosen))(*(a.scale for a in chosen))
+        if raw.llama_set_adapters_lora(self._context, handles, len(chosen), scales):
+            raise DecodeError(f"the adapter {adapter} cannot be set: {capture.last_error()}")
+        self._adapter = adapter
 
     def decode(self, chunks: Sequence[Chunk]) -> list[list[Logits]]:
         """Evaluates the chunks together; per chunk the logits wanted, in order."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -45,6 +47,9 @@ class Found:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 1 when a server answered nothing at all, 2 for wrong use."""
     args = parse(argv)
+    # As Ctrl-C does: the servers started here end too.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     seen = conditions()
     try:
         found = _all(args) if args.all else Found(_asked_for(args))

@@ -77,7 +77,10 @@ BARS: tuple[Bar, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of one bar. `value` is a ratio to the base, or the figure where there is none."""
+    """What came of one bar. `value` is a ratio to the base, or the figure where there is none.
+
+    Requests of ours that failed spoil any figure; where the base's failed there is no fair one.
+    """
 
     bar: Bar
     result: Result
@@ -134,10 +137,15 @@ def _judge(cells: Sequence[Cell], bar: Bar, *, every: bool) -> Iterator[Verdict]
             yield Verdict(bar, "not measured", None)
         return
     value = _value(ours.runs, base.runs if base else None, bar.figure)
-    why = "; ".join(_doubts(bar, ours, base))
+    doubts = [_failed(ours), *_not_whole(bar, ours)]
+    unfair = _failed(base) if base else ""
+    why = "; ".join(reason for reason in (*doubts, unfair) if reason)
     if value is None:
         if every or why:
             yield Verdict(bar, "not measured", None, why)
+        return
+    if unfair:
+        yield Verdict(bar, "not measured", value, why)
         return
     yield Verdict(bar, "short" if why else _result(bar, value), value, why)
 
@@ -151,12 +159,13 @@ def _result(bar: Bar, value: float) -> Result:
     return "aim" if bar.aim is None or reached(bar.aim) else "bar"
 
 
-def _doubts(bar: Bar, ours: Cell, base: Cell | None) -> Iterator[str]:
-    """Why a figure, however good, is not one that was reached."""
-    for cell in (ours, *([base] if base else [])):
-        if cell.errors:
-            failed = ", ".join(f"{count} {label}" for label, count in cell.errors.items())
-            yield f"{cell.server} failed: {failed}"
+def _failed(cell: Cell) -> str:
+    failed = ", ".join(f"{count} {label}" for label, count in cell.errors.items())
+    return f"{cell.server} failed: {failed}" if failed else ""
+
+
+def _not_whole(bar: Bar, ours: Cell) -> Iterator[str]:
+    """Why a rate, however good, is not one that was reached."""
     for name in bar.whole:
         shares = [share for run in ours.runs if (share := getattr(run, name)) is not None]
         if not shares:

@@ -1,86 +1,17 @@
 import asyncio
-from typing import Any
+import os
 
 import orjson
 import pytest
-from aiohttp import web
 
+from bench import local
 from bench.__main__ import main
 from bench.load import Client, Server, find_model, run
+from bench.probes import Process
 from bench.prompts import Shape, bodies
 from bench.stats import errors, figures
-
-USAGE = {"prompt_tokens": 9, "completion_tokens": 3}
-
-
-class Fake:
-    """An OpenAI server that answers by turns as told."""
-
-    def __init__(self, *answers: str) -> None:
-        self.answers = list(answers)
-        self.seen: list[dict[str, Any]] = []
-        self.connections: set[Any] = set()
-        self.running = self.most = 0
-
-    async def chat(self, request):
-        body = await request.json()
-        answer = self.answers[len(self.seen) % len(self.answers)]
-        self.seen.append(body)
-        self.connections.add(request.transport.get_extra_info("peername"))
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            await asyncio.sleep(0.01)
-            return await getattr(self, answer)(request, body)
-        finally:
-            self.running -= 1
-
-    async def models(self, request):
-        return web.json_response({"data": [{"id": "fake"}]})
-
-    async def whole(self, request, body):
-        if not body["stream"]:
-            return web.json_response({"choices": [], "usage": USAGE})
-        response = web.StreamResponse()
-        await response.prepare(request)
-        for event in (
-            {"choices": [{"delta": {"content": "a"}, "finish_reason": None}]},
-            {"choices": [{"delta": {"content": "bc"}, "finish_reason": "length"}]},
-            {"choices": [], "usage": USAGE},
-        ):
-            await response.write(b"data: " + orjson.dumps(event) + b"\n\n")
-            await asyncio.sleep(0.001)
-        await response.write(b"data: [DONE]\n\n")
-        return response
-
-    async def busy(self, request, body):
-        return web.json_response({"error": {}}, status=503)
-
-    async def dropped(self, request, body):
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b'data: {"choices":[]}\n\n')
-        request.transport.abort()
-        return response
-
-
-@pytest.fixture
-async def serve():
-    runners = []
-
-    async def start(fake):
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", fake.chat)
-        app.router.add_get("/v1/models", fake.models)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-
-    yield start
-    for runner in runners:
-        await runner.cleanup()
+from bench.verdicts import BARS
+from tests.bench.server import Fake
 
 
 async def test_a_closed_loop_with_a_connection_for_each_request(serve):
@@ -153,3 +84,43 @@ async def test_two_servers_take_turns_and_the_report_says_all(serve, tmp_path, c
 def test_nothing_to_measure_is_one_line_and_not_a_traceback(capsys):
     assert main(["--url", "x=http://127.0.0.1:9/v1"]) == 2
     assert capsys.readouterr().err.startswith("bench: ")
+
+
+def test_what_does_not_go_together_is_refused(capsys):
+    for wrong in (
+        ["--scenario", "all", "--url", "a=http://127.0.0.1:9/v1"],
+        ["--stage", "few"],
+        ["--scenario", "all,plain"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(wrong)
+        assert ended.value.code == 2
+    assert "starts its own servers" in capsys.readouterr().err
+
+
+async def test_every_stage_that_cannot_be_measured_is_named_and_the_others_go_on(
+    monkeypatch, capsys, serve, tmp_path
+):
+    fakes = {"caravan-nospec": Fake("echo"), "caravan": Fake("echo", "busy")}
+    urls = {name: await serve(fake) for name, fake in fakes.items()}
+    process = Process(os.getpid(), tmp_path, 0, 0)
+
+    def start(stack, kinds, options):
+        if options.parallel != 8 or "llama-server" in kinds:
+            raise local.LocalError("no such server here")
+        return {kind: local.Started(urls[kind], process) for kind in kinds}
+
+    monkeypatch.setattr(local, "start", start)
+    out = tmp_path / "out.json"
+    line = ["--scenario", "all", "--stage", "few,many,copy", "--runs", "1", "--json", str(out)]
+    assert await asyncio.to_thread(main, line) == 1
+    found = orjson.loads(out.read_bytes())
+    assert found["problems"].keys() == {"few", "many"}
+    assert {cell["server"] for cell in found["cells"]} == {"caravan-nospec", "caravan"}
+    copied = [cell["median"]["copied_share"] for cell in found["cells"]]
+    assert copied == [1, 1]
+    shown = capsys.readouterr().out
+    assert "stage many was not measured: no such server here" in shown
+    assert "forced-copy x1, tok/s of caravan: " in shown
+    assert "caravan failed: 1 http 503" in shown
+    assert len(found["verdicts"]) == len(BARS)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.sse import StreamError, events, read_stream
+from bench.sse import StreamError, events, read_arrivals, read_stream
 
 
 def chunk(
@@ -46,6 +46,7 @@ def test_a_stream_becomes_a_sample():
     assert sample.tokens.completion == 4  # three events, four tokens
     assert sample.tokens.cached == 100
     assert sample.error is None
+    assert (sample.text, sample.finish) == ("abcd", "length")
 
 
 def test_reasoning_is_text_too():
@@ -88,3 +89,11 @@ def test_comments_other_fields_and_both_line_ends():
 def test_what_is_not_a_whole_answer_is_an_error(pieces, label):
     with pytest.raises(StreamError, match=label):
         read_stream(0.0, pieces)
+
+
+def test_a_stream_that_was_left_shows_when_text_came_and_whether_it_had_ended():
+    assert read_arrivals(stream()) == ((2.0, 2.5, 4.0), True)
+    assert read_arrivals(stream()[:3]) == ((2.0, 2.5), False)
+    assert read_arrivals([]) == ((), False)
+    cut = [*stream()[:2], (2.5, stream()[2][1][:-9])]
+    assert read_arrivals(cut) == ((2.0,), False)

@@ -1,8 +1,24 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bench.stats import Figures, Sample, Tokens, errors, figures, medians, percentile, ratio, spread
+from bench.stats import (
+    Figures,
+    Sample,
+    Tokens,
+    copied,
+    errors,
+    figures,
+    longest_gap,
+    mean_copied,
+    medians,
+    percentile,
+    ratio,
+    share,
+    spread,
+)
 
 
 def sample(started: float, ended: float, **more: Any) -> Sample:
@@ -66,3 +82,40 @@ def test_the_ratio_pairs_servers_within_a_run():
     # The machine was half as fast in the second run: the ratio is 2 all the same.
     assert ratio([one(40), one(20)], [one(20), one(10)], "output_tokens_per_s") == pytest.approx(2)
     assert ratio([one(40)], [figures([])], "output_tokens_per_s") is None
+
+
+def test_a_gap_is_whole_though_it_begins_before_or_ends_after():
+    streams = [(1.0, 2.0, 6.0, 7.0)]
+    assert longest_gap(streams, 3.0, 5.0) == 4.0
+    assert longest_gap(streams, 0.0, 1.5) == 1.0
+    assert longest_gap(streams, 6.5, 9.0) == 1.0
+    assert longest_gap(streams, 7.0, 9.0) is None
+    assert longest_gap([(), (1.0,)], 0.0, 9.0) is None
+
+
+ARRIVALS = st.lists(st.lists(st.integers(0, 100), max_size=8).map(sorted), max_size=4)
+
+
+@given(ARRIVALS, st.integers(0, 100), st.integers(0, 100))
+def test_the_longest_gap_is_one_of_those_that_touch_the_window(streams, since, until):
+    found = longest_gap(streams, since, until)
+    gaps = [
+        times[n + 1] - times[n]
+        for times in streams
+        for n in range(len(times) - 1)
+        if not (times[n + 1] <= since or times[n] >= until)
+    ]
+    assert found == (max(gaps) if gaps else None)
+
+
+def test_shares_of_nothing_are_none():
+    assert share([]) is None
+    assert mean_copied([]) is None
+    assert share([True, False, True, True]) == 0.75
+
+
+def test_what_was_copied_is_counted_in_words():
+    assert copied("a b c d", " a b c d") == 1
+    assert copied("a b c d", "a b x d") == 0.75
+    assert copied("a b c d", "") == 0
+    assert mean_copied([("a", "a"), ("a", "b")]) == 0.5

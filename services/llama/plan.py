@@ -50,6 +50,7 @@ def make(settings: LlamaSettings, header: Header) -> Plan:
             cells=settings.ctx_size,
             slots=settings.parallel,
             outputs=_OUTPUTS,
+            idle=IDLE_SLOTS,
             ubatch=settings.ubatch_size,
             type_k=settings.cache_type_k,
             type_v=settings.cache_type_v,

@@ -13,6 +13,13 @@ from services.llama.sampling.arrays import Floats, Ids
 
 Mask = NDArray[np.uint32]
 
+# The bounds that each byte of a mask puts on the logits of its 8 tokens.
+_BOUNDS = np.where(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little") > 0,
+    np.float32(np.inf),
+    np.float32(-np.inf),
+)
+
 # A mask that allows at most one token in so many is cheaper to look through than to lay over.
 _SPARSE = 16
 
@@ -48,13 +55,18 @@ def allowed(mask: Mask, size: int) -> NDArray[np.bool_]:
 def restrict(logits: Floats, mask: Mask, among: int) -> tuple[Ids | None, Floats]:
     """What is left of the logits: tokens and their values, or all with -inf for the others.
 
+    NaN stays what it is.
     `among` is how many tokens the mask allows.
     """
     size = len(logits)
     if among * _SPARSE <= size:
         ids = tokens(mask, size)
         return ids, logits[ids]
-    return None, np.where(allowed(mask, size), logits, np.float32(-np.inf))
+    # Not np.where: what cannot be foretold costs it several times as much.
+    bounds = _BOUNDS[_bytes(_within(mask, size))].reshape(-1)[:size]
+    if len(bounds) < size:
+        bounds = np.append(bounds, np.full(size - len(bounds), -np.inf, np.float32))
+    return None, np.minimum(logits, bounds)
 
 
 def _within(mask: Mask, size: int) -> Mask:
@@ -68,5 +80,8 @@ def _within(mask: Mask, size: int) -> Mask:
 
 
 def _bits(words: Mask) -> NDArray[np.bool_]:
-    little = np.ascontiguousarray(words, "<u4")
-    return np.unpackbits(little.view(np.uint8), bitorder="little").view(np.bool_)
+    return np.unpackbits(_bytes(words), bitorder="little").view(np.bool_)
+
+
+def _bytes(words: Mask) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(words, "<u4").view(np.uint8)

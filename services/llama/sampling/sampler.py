@@ -167,7 +167,7 @@ class Sampler:
             values, best = self._excluded(values, best, position)
             return draw(values, best, params.temperature, number)
         ids, kept = truncate(values, best, params)
-        kept, best = self._excluded(kept, float(kept[0]), position)
+        kept, best = self._excluded(kept, float(kept.max()), position)
         return int(ids[draw(kept, best, params.temperature, number)])
 
     def _excluded(self, values: Floats, best: float, position: int) -> tuple[Floats, float]:

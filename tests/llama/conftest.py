@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from services.llama.backend import LlamaBackend
+from services.llama.config import LlamaSettings
 from tests.llama.engine_kit import check_and_stop, make_engine
+from tests.llama.real_kit import MODEL
 
 
 @pytest.fixture
@@ -19,3 +22,19 @@ async def start():
     yield make
     for engine in engines:
         await check_and_stop(engine)
+
+
+@pytest.fixture
+async def serve():
+    """Starts backends over the bundled model."""
+    backends = []
+
+    async def make(**settings):
+        backend = LlamaBackend(LlamaSettings(**{"model": str(MODEL), "threads": 1, **settings}))
+        backends.append(backend)
+        await backend.start()
+        return backend
+
+    yield make
+    for backend in backends:
+        await backend.stop()

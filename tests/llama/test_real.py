@@ -9,59 +9,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 from llama_cpp import llama_cpp as raw
 
 from common.settings import EXIT_CONFIG
 from protos.inference.v1 import inference_pb2 as pb
-from services.llama.backend import LlamaBackend
-from services.llama.config import LlamaSettings
 from services.llama.interface import Chunk
 from services.llama.runtime import bindings
 from services.llama.runtime.llama import LlamaRuntime
 from services.llama.runtime.loading import RuntimeOptions
-from services.worker.backend import Call, StartupError
+from services.worker.backend import StartupError
 from services.worker.errors import ContextLengthExceeded, DeadlineExceeded, QueueFull
+from tests.llama.real_kit import MODEL, ROOT, call, collect, request
 
 pytestmark = pytest.mark.real
-
-ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "models" / "caravan-demo.gguf"
-
-
-@pytest.fixture
-async def serve():
-    backends = []
-
-    async def make(**settings):
-        backend = LlamaBackend(LlamaSettings(**{"model": str(MODEL), "threads": 1, **settings}))
-        backends.append(backend)
-        await backend.start()
-        return backend
-
-    yield make
-    for backend in backends:
-        await backend.stop()
-
-
-def call(seconds: float | None = None) -> Call:
-    return Call("test", None if seconds is None else time.monotonic() + seconds)
-
-
-def request(text: str = "What is the capital of France?", **stop: Any) -> pb.GenerateRequest:
-    made = pb.GenerateRequest(
-        sampling=pb.SamplingParams(temperature=0),
-        stop=pb.StopConditions(**{"max_tokens": 24, **stop}),
-    )
-    made.chat.messages.add(role=pb.ROLE_USER).content.add(text=text)
-    return made
-
-
-async def collect(backend: LlamaBackend, made: pb.GenerateRequest, **fields: Any) -> list[Any]:
-    return [response async for response in backend.generate(made, call(**fields))]
 
 
 async def until(condition: Callable[[], bool]) -> None:

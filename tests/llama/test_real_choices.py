@@ -9,6 +9,7 @@ import pytest
 
 from protos.inference.v1 import inference_pb2 as pb
 from tests.llama.real_kit import collect, request
+from tests.llama.test_loading import lora
 
 pytestmark = pytest.mark.real
 
@@ -134,3 +135,17 @@ async def test_requests_with_one_system_prompt_compute_it_once(serve):
     found = [texts(responses)[0] for responses in results]
     assert "Paris" in found[0]
     assert "Tokyo" in found[3]
+
+
+async def test_an_adapter_of_the_request(serve, tmp_path):
+    adapter = lora(tmp_path / "one.gguf", {"blk.3.ffn_up.weight": ((4, 256), (640, 4))})
+    backend = await serve(lora=[f"one={adapter}:3"])
+    assert list(backend.model().adapters) == ["one"]
+    plain, adapted = request("Count from 1 to 9."), request("Count from 1 to 9.")
+    adapted.adapter = "one"
+    both = await asyncio.gather(collect(backend, plain), collect(backend, adapted))
+    again = await collect(backend, plain)
+    assert texts(both[0]) == texts(again)
+    assert texts(both[0]) != texts(both[1])
+    assert usage(both[1]).cached_tokens == 0
+    assert usage(again).cached_tokens > 0

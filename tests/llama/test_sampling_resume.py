@@ -117,3 +117,11 @@ def test_streams_of_random_numbers_do_not_resemble_each_other():
     second = np.array([uniform(1, 0, position, 1) for position in range(3000)])
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
     assert abs(np.corrcoef(first[1:], second[:-1])[0, 1]) < 0.05
+
+
+def test_replay_takes_tokens_whose_probability_is_too_small_for_a_number():
+    params = SamplingParams(mirostat=Mirostat(2, 5000))
+    sampler = Sampler(params, [])
+    logits = np.array([0, -5000], np.float32)
+    sampler.replay(logits, 0, 1)
+    assert sampler.choose(logits, 1) == 0

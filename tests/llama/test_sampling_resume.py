@@ -9,6 +9,7 @@ import pytest
 
 from services.llama.interface import Logits
 from services.llama.sampling import Dry, Ids, Mirostat, Sampler, SamplingParams, Xtc, uniform
+from services.llama.sampling.mirostat import Control
 
 SIZE = 400
 LENGTH = 40
@@ -125,3 +126,12 @@ def test_replay_takes_tokens_whose_probability_is_too_small_for_a_number():
     logits = np.array([0, -5000], np.float32)
     sampler.replay(logits, 0, 1)
     assert sampler.choose(logits, 1) == 0
+
+
+def test_a_replayed_token_that_is_not_kept_counts_as_the_least_likely_of_the_kept():
+    learnt = []
+    for token in (0, 1, 2, None):
+        control = Control(Mirostat(2, 1.5), 1)
+        control.observe(np.array([0, -1, -9], np.float32), 0.0, 3, token)
+        learnt.append(control.mu)
+    assert learnt[0] > learnt[1] == learnt[2] == learnt[3]

@@ -98,8 +98,8 @@ def make_room(running: Sequence[Candidate], limits: Limits) -> tuple[int, ...]:
     victims: list[int] = []
     while True:
         runnable = [c for c in kept if not c.paused]
-        decodes = sum(c.pending == 1 for c in runnable)
-        needed = decodes or min(1, len(runnable))
+        needed = sum(c.pending == 1 for c in runnable)
+        needed += bool(runnable) and min(runnable, key=_rank).pending > 1
         if union(c.spans for c in kept) + needed <= limits.cells:
             return tuple(victims)
         victim = choose_victim(kept)
@@ -160,8 +160,10 @@ def share_batch(running: Sequence[Candidate], limits: Limits) -> tuple[Work, ...
     room = limits.batch - len(decodes)
     budget = min(room, limits.busy_prefill if decodes else limits.prefill, free)
     chunks = _share_prefill(prefills, budget, rows)
-    taken = sum(chunk.count for chunk in chunks)
-    drafts = min(limits.drafts - len(decodes), room - taken, free - taken)
+    counts = {chunk.id: chunk.count for chunk in chunks}
+    taken = sum(counts.values())
+    rows -= sum(c.outputs(counts.get(c.id, 0)) for c in prefills)
+    drafts = min(limits.drafts - len(decodes), room - taken, free - taken, rows)
     work = []
     for index, candidate in enumerate(decodes):
         # An even share of what is left: one that drafts much must not starve its neighbours.

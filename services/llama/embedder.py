@@ -226,6 +226,8 @@ class Embedder:
         limits = Limits(runtime.step_size, runtime.slots, runtime.context, runtime.whole)
         demands = [job.demand for job in self._jobs.values()]
         batch = [self._place(piece) for piece in plan_step(demands, self._served, limits)]
+        if not batch:
+            raise AssertionError("requests, and nothing to evaluate")
         began = self._clock()
         try:
             rows = runtime.evaluate([part for _, _, part in batch])
@@ -256,8 +258,6 @@ class Embedder:
 
     def _gather(self, job: _Job, piece: Piece, states: Rows) -> None:
         """Takes the results of one piece."""
-        if job.demand.id not in self._jobs:  # another of its pieces failed
-            return
         assert self._runtime is not None
         pool = job.pool if piece.start else Pool(self._runtime.pooling)
         assert pool is not None

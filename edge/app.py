@@ -132,6 +132,7 @@ def _log(request: web.Request, ctx: Context, status: int) -> None:
         "duration_ms": round(ctx.elapsed_ms(), 1),
         "model": ctx.model or None,
         "worker": ctx.worker or None,
+        "resumed": ctx.resumed or None,
         "prompt_tokens": ctx.prompt_tokens,
         "completion_tokens": ctx.completion_tokens,
         "ttft_ms": None if ttft is None else round(ttft, 1),

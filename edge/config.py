@@ -51,6 +51,9 @@ class EdgeSettings(Settings):
     stall_timeout: float = Field(default=60.0, gt=0)
     """Longest silence of a worker between tokens."""
 
+    max_resumes: int = Field(default=5, ge=0)
+    """How often an answer may go on at another worker after its own was lost; 0: never."""
+
     write_timeout: float = Field(default=30.0, gt=0)
     """Longest wait for a client that does not read."""
 

@@ -27,6 +27,8 @@ class Context:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     first_token: float | None = None
+    # How often another worker went on with the answer.
+    resumed: int = 0
     # A stream's error after its 200, for the log.
     error: str = ""
 

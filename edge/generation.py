@@ -1,34 +1,28 @@
-"""One answer being generated: dispatched, retried elsewhere while nobody can tell, watched."""
+"""One answer being generated: dispatched, watched, and gone on with elsewhere if it is lost.
+
+The reader sees one stream, whoever wrote it: while nothing is delivered a lost attempt is simply
+repeated, after that it is resumed from the tokens that came (see resume.py).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import structlog
 
 from common.transport import REQUEST_ID_KEY, Failure, read_rpc_error
-from edge import errors
-from edge.errors import ApiError
+from edge import errors, resume
+from edge.errors import INVALID_REQUEST, ApiError
 from edge.pool import Lease, Pool
+from edge.resume import Loss, Outcome, Progress
+from edge.worker import Worker
 from protos.inference.v1 import inference_pb2 as pb
 
 log = structlog.get_logger()
-
-# Reasons of a worker that is well and did no work: another try costs nothing.
-_REFUSALS: Final = frozenset(
-    {
-        pb.ERROR_REASON_QUEUE_FULL,
-        pb.ERROR_REASON_DRAINING,
-        pb.ERROR_REASON_LOADING,
-        pb.ERROR_REASON_MODEL_MISMATCH,
-    }
-)
-# A request that kills its worker must not go round all of them.
-_MAX_LOST: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +37,17 @@ class Patience:
 class _LostError(Exception):
     """An attempt failed."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, loss: Loss) -> None:
         super().__init__(failure.message)
         self.failure = failure
-
-
-def may_retry(failure: Failure, lost: int) -> bool:
-    """Whether another worker may try, nothing having been delivered; `lost` counts its likes."""
-    if failure.reason in _REFUSALS:
-        return True
-    return failure.code is grpc.StatusCode.UNAVAILABLE and lost < _MAX_LOST
+        self.loss = loss
 
 
 class Generation:
     """Reads `started` with `start`, then deltas and `finished` with `next`; `close` ends it.
 
-    All raise ApiError. `timeout` is for all of it, in seconds from now.
+    All raise ApiError. `timeout` is for all of it, in seconds from now. `max_resumes`: how often
+    it may go on elsewhere once something was delivered.
     """
 
     def __init__(
@@ -70,6 +59,7 @@ class Generation:
         request_id: str,
         timeout: float,
         patience: Patience,
+        max_resumes: int,
     ) -> None:
         self._pool = pool
         self._model = model
@@ -77,13 +67,23 @@ class Generation:
         self._request_id = request_id
         self._metadata = ((REQUEST_ID_KEY, request_id),)
         self._patience = patience
+        self._max_resumes = max_resumes
+        # The caller's own wish; workers that can be resumed are asked for them anyway.
+        self._wants_ids = request.output.token_ids
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + timeout
         self._lease: Lease | None = None
         self._call: Any = None
-        self._tried: set[str] = set()
+        # Address and incarnation of those that had it.
+        self._tried: dict[str, str] = {}
         self._lost = 0
         self._announced = self._delivered = self._admitted = False
+        # Where it stands, if that is known; and what it stands in: the model's identity.
+        self._progress: Progress | None = None
+        self._identity = ""
+        # A worker was lost after something was delivered, and none has taken over yet.
+        self._cut = False
+        self.outcomes: list[Outcome] = []
         # What the last attempt failed with; what ends the generation from outside.
         self._last: ApiError | None = None
         self._ended: ApiError | None = None
@@ -96,6 +96,11 @@ class Generation:
     def worker(self) -> str:
         """Address of the worker that has, or last had, the request; empty before."""
         return self._lease.worker.address if self._lease else ""
+
+    @property
+    def resumed(self) -> int:
+        """How often another worker went on with it."""
+        return self.outcomes.count(Outcome.RESUMED)
 
     async def start(self) -> pb.Started:
         """Waits until a worker has admitted the request."""
@@ -111,6 +116,7 @@ class Generation:
         if event.WhichOneof("event") == "delta":
             self._delivered = True
             self._limit = self._patience.stall
+            self._note(event.delta)
             return event.delta
         await self._complete()
         return event.finished
@@ -135,7 +141,7 @@ class Generation:
             try:
                 event = await self._read()
             except _LostError as lost:
-                self._give_up_or_go_on(lost.failure)
+                self._give_up_or_go_on(lost)
                 continue
             if event is None:
                 self._broken("ended the call without `finished`")
@@ -146,6 +152,8 @@ class Generation:
             if kind == "started":
                 self._admitted = True
                 self._limit = self._patience.first_token
+                if self._cut:
+                    self._went_on()
                 if self._announced:
                     continue
             return event
@@ -155,20 +163,52 @@ class Generation:
         if self._ended is not None:
             raise self._ended
         if remaining <= 0:
-            raise errors.timed_out()
-        lease = self._pool.lease(self._model, self._request, self._tried)
+            self._fail(errors.timed_out(), Outcome.NO_WORKER)
+        lease = self._pool.lease(self._model, self._request, self._suits)
         if lease is None:
-            raise self._last or errors.no_worker()
+            self._fail(self._last or errors.no_worker(), Outcome.NO_WORKER)
         self._lease = lease
-        self._tried.add(lease.worker.address)
-        self._request.model_identity = lease.identity
-        self._admitted = False
+        self._tried[lease.worker.address] = lease.worker.incarnation
+        self._address_to(lease.model)
+        self._admitted = self._timed_out = False
         self._call = lease.worker.stub.Generate(
             self._request, timeout=remaining, metadata=self._metadata
         )
         self._limit = self._patience.admission
         if self._timer is None:
             self._ring_in(self._limit)
+
+    def _suits(self, worker: Worker) -> bool:
+        """Whether it may have the request: not again, save when it was started anew since."""
+        before = self._tried.get(worker.address)
+        if before is not None and before in ("", worker.incarnation):
+            return False
+        if not self._delivered:
+            return True
+        model = worker.info
+        return model is not None and model.identity == self._identity and resume.resumes(model)
+
+    def _address_to(self, model: pb.ModelInfo) -> None:
+        """Makes the request the chosen worker's: a first attempt, or the one that goes on."""
+        request = self._request
+        request.model_identity = self._identity = model.identity
+        if self._progress is not None and self._delivered:
+            request.resume.CopyFrom(self._progress.resume())
+            return
+        able = resume.resumes(model) and resume.resumable(request) and self._max_resumes > 0
+        self._progress = Progress(resume.choices(request)) if able else None
+        request.output.token_ids = self._wants_ids or able
+
+    def _note(self, delta: pb.Delta) -> None:
+        """Takes from a delta what is needed to go on, and what nobody else asked for."""
+        progress = self._progress
+        if progress is not None:
+            if delta.prompt_logprobs and progress.knows(delta.index):
+                # A worker that goes on cannot know that they were told.
+                delta.ClearField("prompt_logprobs")
+            progress.take(delta)
+        if not self._wants_ids:
+            delta.ClearField("token_ids")
 
     async def _read(self) -> pb.GenerateResponse | None:
         """The next message; None at the end of the call."""
@@ -177,7 +217,8 @@ class Generation:
         try:
             event = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise _LostError(read_rpc_error(error)) from None
+            failure = read_rpc_error(error)
+            raise _LostError(failure, resume.loss(failure)) from None
         except asyncio.CancelledError:
             # A call that is cancelled here reads as if this task were.
             task = asyncio.current_task()
@@ -188,26 +229,51 @@ class Generation:
             if not self._timed_out:
                 raise
             self._timed_out = False
-            raise _LostError(self._silence()) from None
+            raise self._silence() from None
         finally:
             self._reading = False
         return None if event is grpc.aio.EOF else event
 
-    def _silence(self) -> Failure:
+    def _silence(self) -> _LostError:
         """A worker that does not even admit counts as gone; one that stopped, as too late."""
-        code = grpc.StatusCode.DEADLINE_EXCEEDED if self._admitted else grpc.StatusCode.UNAVAILABLE
-        return Failure(code, "no progress", pb.ERROR_REASON_UNSPECIFIED)
+        code, loss = grpc.StatusCode.UNAVAILABLE, Loss.GONE
+        if self._admitted:
+            code, loss = grpc.StatusCode.DEADLINE_EXCEEDED, Loss.STALLED
+        return _LostError(Failure(code, "no progress", pb.ERROR_REASON_UNSPECIFIED), loss)
 
-    def _give_up_or_go_on(self, failure: Failure) -> None:
+    def _give_up_or_go_on(self, lost: _LostError) -> None:
+        """Raises ApiError, or leaves it to the next dispatch."""
         self._drop()
-        self._last = errors.from_failure(failure)
-        if self._last.code == errors.internal().code:
+        error = errors.from_failure(lost.failure)
+        if error.kind == INVALID_REQUEST and self._delivered:
+            # The client's part was accepted long ago: this is between edge and worker.
+            error = errors.internal()
+        if error.code == errors.internal().code:
             # Not its words: they may have some of the prompt's. Its own log has them.
-            self._log("worker failed", code=failure.code.name)
-        if failure.reason not in _REFUSALS:
-            self._lost += 1
-        if self._delivered or not may_retry(failure, self._lost):
-            raise self._last
+            self._log("worker failed", code=lost.failure.code.name)
+        self._last = error
+        self._lost += lost.loss is not Loss.REFUSED
+        if self._delivered:
+            self._cut = self._cut or lost.loss is not Loss.FINAL
+            if self._progress is None or not self._progress.whole:
+                self._fail(error, Outcome.UNSUPPORTED)
+            if self.resumed >= self._max_resumes:
+                self._fail(error, Outcome.TOO_OFTEN)
+        if not resume.may_go_on(lost.loss, self._lost, delivered=self._delivered):
+            final = lost.loss is Loss.FINAL
+            self._fail(error, Outcome.NO_WORKER if final else Outcome.TOO_OFTEN)
+
+    def _went_on(self) -> None:
+        self._cut = False
+        self.outcomes.append(Outcome.RESUMED)
+        log.info("answer resumed", worker=self.worker, request_id=self._request_id)
+
+    def _fail(self, error: ApiError, outcome: Outcome) -> NoReturn:
+        """Ends it with this error; the outcome counts where an answer was cut off."""
+        if self._cut:
+            self._cut = False
+            self.outcomes.append(outcome)
+        raise error
 
     async def _complete(self) -> None:
         """Waits for the end of the call, so that the worker sees no cancellation."""

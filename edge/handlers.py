@@ -149,7 +149,9 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
                 return await _stream(request, edge, ctx, generation, chat, header)
             return await _whole(ctx, edge, generation, chat, header)
         finally:
-            ctx.worker = generation.worker
+            ctx.worker, ctx.resumed = generation.worker, generation.resumed
+            for outcome in generation.outcomes:
+                edge.metrics.resumed.labels(str(outcome)).inc()
             edge.generations.discard(generation)
             generation.close()
 
@@ -173,6 +175,7 @@ def _generation(edge: Edge, ctx: Context, wanted: pb.GenerateRequest) -> Generat
         patience=Patience(
             settings.admission_timeout, settings.first_token_timeout, settings.stall_timeout
         ),
+        max_resumes=settings.max_resumes,
     )
 
 

@@ -14,6 +14,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from edge.resume import Outcome
 from edge.worker import State, Worker
 
 # Twice the series for the time at which each began.
@@ -65,6 +66,15 @@ class Metrics:
             ["model", "kind"],
             registry=self.registry,
         )
+        self.resumed = Counter(
+            "caravan_edge_resumed",
+            "Answers whose worker was lost in the middle, by what became of them",
+            ["outcome"],
+            registry=self.registry,
+        )
+        # From the start, so that the first loss is seen as an increase.
+        for outcome in Outcome:
+            self.resumed.labels(str(outcome))
         self.workers = Gauge(
             "caravan_edge_workers", "Workers known", ["state"], registry=self.registry
         )

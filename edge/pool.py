@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -20,10 +20,10 @@ log = structlog.get_logger()
 class Lease:
     """A request's place at a worker, credited from the moment it is taken. Given back once."""
 
-    def __init__(self, worker: Worker, identity: str) -> None:
+    def __init__(self, worker: Worker, model: pb.ModelInfo) -> None:
         self.worker = worker
-        # Of the model that the worker was chosen for.
-        self.identity = identity
+        # As the worker was described when it was chosen.
+        self.model = model
         self._held = True
         worker.credit()
 
@@ -86,9 +86,12 @@ class Pool:
         return found
 
     def lease(
-        self, model: str, request: pb.GenerateRequest, but: Collection[str] = ()
+        self,
+        model: str,
+        request: pb.GenerateRequest,
+        suits: Callable[[Worker], bool] = lambda _: True,
     ) -> Lease | None:
-        """A place at a worker that serves the model, none of the addresses in `but`.
+        """A place at a worker that serves the model and `suits`.
 
         None where there is no such worker. Choice and credit are one step: nothing is awaited.
         """
@@ -98,7 +101,7 @@ class Pool:
             if worker.available
             and worker.info is not None
             and worker.info.name == model
-            and worker.address not in but
+            and suits(worker)
         }
         if not able:
             return None
@@ -107,7 +110,7 @@ class Pool:
         self._choices += 1
         worker.last_chosen = self._choices
         assert worker.info is not None
-        return Lease(worker, worker.info.identity)
+        return Lease(worker, worker.info)
 
     def start(self) -> None:
         """Begins to look for workers; returns at once."""

@@ -43,6 +43,8 @@ class Worker:
         # The last description; while not READY it may be out of date.
         self.info: pb.ModelInfo | None = None
         self.load: Load | None = None
+        # Of the process behind the address, as it last reported; empty: not known yet.
+        self.incarnation = ""
         self.last_chosen = 0
         self._draining = False
         self._in_flight = 0
@@ -160,6 +162,7 @@ class Worker:
 
     def _take(self, report: pb.LoadReport) -> None:
         self.load = Load(report.running, report.waiting, self._in_flight, report.max_running)
+        self.incarnation = report.incarnation
         if report.draining is not self._draining:
             self._draining = report.draining
             self._on_change()

@@ -7,17 +7,15 @@ import signal
 import socket
 from typing import Any
 
-import grpc
 import pytest
 
-from common.transport import Failure
-from edge.generation import may_retry
 from edge.openai.chat_response import Chunks
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker.errors import Draining, EngineFailed, ModelMismatch, QueueFull
 from tests.edge.running import CHAT, RunningEdge, chat_body, running_edge, text_of
 from tests.fakes.process import worker_process
 from tests.fakes.script import ADMISSION, Script
+from tests.fakes.scripted import model_info
 from tests.fakes.worker import ScriptedWorker, scripted_worker
 
 PATIENCE = 5.0
@@ -110,23 +108,25 @@ async def test_when_all_refuse_each_was_asked_once() -> None:
         assert counts(a, b) == [1, 1]
 
 
-async def test_an_engine_failure_is_not_repeated_and_not_explained() -> None:
+async def test_an_engine_failure_is_tried_elsewhere_once_and_not_explained() -> None:
     failing = Script(errors={ADMISSION: EngineFailed()})
     async with (
         scripted_worker(failing) as a,
         scripted_worker(failing) as b,
-        running_edge(a.address, b.address) as edge,
+        scripted_worker(failing) as c,
+        running_edge(a.address, b.address, c.address) as edge,
     ):
         status, body = await edge.post()
         assert (status, body["error"]["type"]) == (500, "server_error")
-        assert sum(counts(a, b)) == 1
+        assert sum(counts(a, b, c)) == 2
 
 
 async def test_after_the_first_delta_nothing_is_repeated() -> None:
     failing = Script(errors={1: Draining("bye")})
+    simple = model_info(capabilities=[pb.CAPABILITY_CHAT])
     async with (
-        scripted_worker(failing) as a,
-        scripted_worker(failing) as b,
+        scripted_worker(failing, model=simple) as a,
+        scripted_worker(failing, model=simple) as b,
         running_edge(a.address, b.address) as edge,
     ):
         async with edge.stream() as stream:
@@ -137,13 +137,6 @@ async def test_after_the_first_delta_nothing_is_repeated() -> None:
         status, body = await edge.post()
         assert (status, body["error"]["code"]) == (503, "service_unavailable")
         assert sum(counts(a, b)) == 2
-
-
-def test_a_request_that_kills_workers_does_not_go_round_all_of_them() -> None:
-    gone = Failure(grpc.StatusCode.UNAVAILABLE, "", pb.ERROR_REASON_UNSPECIFIED)
-    assert [may_retry(gone, lost) for lost in (1, 2, 3)] == [True, True, False]
-    full = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "", pb.ERROR_REASON_QUEUE_FULL)
-    assert may_retry(full, 9)
 
 
 async def test_a_failure_of_the_edge_itself_mid_stream_is_an_error_event(

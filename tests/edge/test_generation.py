@@ -40,9 +40,10 @@ class Call:
 
 def generation(*events: Any) -> Generation:
     stub = SimpleNamespace(Generate=lambda *_, **__: Call(events))
-    worker = SimpleNamespace(address="10.0.0.1:5", stub=stub)
-    lease = SimpleNamespace(worker=worker, identity="m", release=lambda: None)
-    pool = SimpleNamespace(lease=lambda *_: lease)
+    worker = SimpleNamespace(address="10.0.0.1:5", incarnation="a", stub=stub)
+    lease = SimpleNamespace(worker=worker, model=pb.ModelInfo(), release=lambda: None)
+    leases = [lease, None]
+    pool = SimpleNamespace(lease=lambda *_: leases.pop(0))
     return Generation(
         cast(Pool, pool),
         "m",
@@ -50,6 +51,7 @@ def generation(*events: Any) -> Generation:
         request_id="req_1",
         timeout=5,
         patience=Patience(5, 5, 5),
+        max_resumes=5,
     )
 
 

@@ -15,6 +15,7 @@ from protos.inference.v1 import inference_pb2 as pb
 from services.llama import description, embedding_setup, hub, plan, requests
 from services.llama.best_of import BestOf
 from services.llama.config import LlamaSettings
+from services.llama.constrain import Constraints
 from services.llama.embedder import EmbedMetrics
 from services.llama.embedding import EmbeddingService
 from services.llama.embedding_setup import EmbeddingSetup
@@ -122,6 +123,10 @@ class LlamaBackend(Backend):
             wanted=settings.embed_ctx_size,
         )
         description.add_embedding(self._model, kind, self._embedding_setup.dimensions)
+        if kind.generates:
+            self._constraints = Constraints(self._vocabulary)
+            if self._constraints.available:
+                self._model.capabilities.append(pb.CAPABILITY_CONSTRAINT)
 
     async def stop(self) -> None:
         """Ends the engine and frees the model."""
@@ -200,7 +205,10 @@ class LlamaBackend(Backend):
             raise InvalidField("input", "the prompt has no tokens")
         if len(prompt) >= self._context:
             raise ContextLengthExceeded(len(prompt), self._context)
-        return requests.job(request, prompt, self._model.default_sampling, call.deadline)
+        grammar = None
+        if request.HasField("constraint"):
+            grammar = await self._prompt(lambda: self._constraints.compile(request.constraint))
+        return requests.job(request, prompt, self._model.default_sampling, call.deadline, grammar)
 
     async def _events(
         self, request: pb.GenerateRequest, job: Job

@@ -132,9 +132,7 @@ class Sequence:
         if len(self.tokens) - self.cached != 1:
             return
         most = min(most, self.limit - len(self.tokens) - 1)
-        if most > 0 and self._matcher is not None:
-            self.draft = self._matcher.forced()[:most]
-        if most > 0 and not self.draft and self._lookup is not None:
+        if most > 0 and self._lookup is not None:
             self.draft = self._lookup.draft(self.tokens, most)
 
     def chunk(self, count: int, draft: int) -> Chunk:
@@ -161,6 +159,7 @@ class Sequence:
         self.cached += count
         drafted, before, text = len(self.draft), len(self.tokens), self._kept_back
         self._kept_back = ""
+        accepted = 0
         ended: Ended | None = None
         for row in rows:
             if position + 1 < len(self.job.prompt):
@@ -168,13 +167,15 @@ class Sequence:
             elif position + 1 < before:
                 self._replay(row, position + 1)
             else:
-                guess = self.draft[position + 1 - before] if position + 1 - before < drafted else -1
                 gained, ended = self._next(row, now)
                 text += gained
-                if ended is not None or self.tokens[-1] != guess:
+                # The next row is of use if the token came that it was computed with.
+                known = before + accepted
+                guessed = accepted < drafted and self.tokens[known:] == [self.draft[accepted]]
+                if ended is not None or not guessed:
                     break
+                accepted += 1
             position += 1
-        accepted = max(0, len(self.tokens) - before - 1)
         if drafted:
             self.cached += accepted
             self._count_draft(drafted, accepted)
@@ -213,11 +214,22 @@ class Sequence:
         self.prepare()
         position = self.generated
         token = self._sampler.choose(row, position, self._suppressed_at(position), self._mask)
+        if self.job.output.logprobs:
+            self._logprobs.append(logprobs(row, token, self.job.output.top_logprobs))
+        text, ended = self._chosen(token)
+        if self._matcher is not None and not self.job.output.logprobs and ended is None:
+            # What can only come so needs no logits: it is evaluated with the next token.
+            for forced in self._matcher.forced():
+                more, ended = self._chosen(forced)
+                text += more
+                if ended is not None:
+                    break
+        return text, ended
+
+    def _chosen(self, token: int) -> tuple[str, Ended | None]:
         self._sampler.accept(token)
         if self.job.output.token_ids:
             self._token_ids.append(token)
-        if self.job.output.logprobs:
-            self._logprobs.append(logprobs(row, token, self.job.output.top_logprobs))
         return self._append(token)
 
     def _append(self, token: int) -> tuple[str, Ended | None]:

@@ -79,13 +79,17 @@ class Ledger:
             return
         end = self._cut(slot, cells) if cells > 0 else 0
         chain = self._chains[slot]
-        for span in chain[end:]:
-            span.holders.remove(slot)
-            if not span.holders:
-                self.used -= span.length
+        left = chain[end:]
         del chain[end:]
         if not chain:
             del self._chains[slot]
+        for span in left:
+            span.holders.remove(slot)
+            if not span.holders:
+                self.used -= span.length
+        others = [span for span in left if span.holders]
+        if others:
+            self._join(others[-1])
 
     def clear(self) -> None:
         """Nobody holds anything."""
@@ -110,6 +114,19 @@ class Ledger:
             # Equal chains up to here: it is at the same place in each.
             self._chains[holder].insert(index + 1, rest)
         return index + 1
+
+    def _join(self, span: _Span) -> None:
+        """Joins a span with the next if the same hold both, after one left that held only the first.
+
+        Else the cuts of all that ever shared a long-lived slot's cells would stay.
+        """
+        chain = self._chains[next(iter(span.holders))]
+        index = chain.index(span)
+        if index + 1 == len(chain) or len(chain[index + 1].holders) < len(span.holders):
+            return
+        span.length += chain[index + 1].length
+        for holder in span.holders:
+            del self._chains[holder][index + 1]
 
 
 def union(holders: Iterable[Spans]) -> int:

@@ -27,7 +27,7 @@ class Prefix:
     # Cells that can be shared now, and the slot that has them.
     cells: int = 0
     slot: int | None = None
-    # Cells that a running slot, still in its prefill, is going to have.
+    # Cells that a running slot, still in its prefill, is going to have; of use if more than that.
     promised: int = 0
     spans: Spans = ()
 
@@ -87,22 +87,26 @@ class KvCache:
             return Prefix()
         best, donor, promised = 0, None, 0
         for matched, slots in tree.match(tokens):
-            if min(matched, most) <= best and min(matched, most) <= promised:
+            limit = min(matched, most)
+            if limit <= best:
                 break
             for number in slots:
                 slot = self._slots[number]
                 if slot.running:
-                    promised = max(promised, min(matched, slot.tokens, most))
-                cells = self._shareable(slot, min(matched, most))
+                    promised = max(promised, self._shareable(slot.tokens, limit))
+                cells = self._shareable(slot.cells, limit)
                 if cells > best:
                     best, donor = cells, number
+                    if best == limit:
+                        break  # nobody has more; many may go through this node
         spans = self._ledger.spans(donor, best) if donor is not None else ()
         return Prefix(best, donor, promised, spans)
 
-    def _shareable(self, slot: _Slot, matched: int) -> int:
+    def _shareable(self, cells: int, matched: int) -> int:
+        """Of a slot's cells, how many one can use that has so many of its tokens."""
         if self._runtime.partial:
-            return min(matched, slot.cells)
-        return slot.cells if slot.cells <= matched else 0
+            return min(matched, cells)
+        return cells if cells <= matched else 0
 
     def acquire(self, tokens: Sequence[int], namespace: Hashable, prefix: Prefix) -> int:
         """A running slot for these tokens, with the prefix's cells.
@@ -127,6 +131,8 @@ class KvCache:
 
     def make_room(self, cells: int) -> bool:
         """Evicts idle cells until as many are free; whether there are."""
+        if cells <= self._runtime.cells - self._ledger.used:
+            return True
         for number in self._idle():
             missing = cells - (self._runtime.cells - self._ledger.used)
             if missing <= 0:

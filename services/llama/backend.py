@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent import futures
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 import structlog
 from prometheus_client.registry import Collector
 
 from protos.inference.v1 import inference_pb2 as pb
-from services.llama import description, embedding_setup, hub, plan, requests
+from services.llama import description, plan, requests, resident
 from services.llama.best_of import BestOf
 from services.llama.config import LlamaSettings
-from services.llama.constrain import Constraints
 from services.llama.embedder import EmbedMetrics
-from services.llama.embedding import EmbeddingService
-from services.llama.embedding_setup import EmbeddingSetup
 from services.llama.engine import Engine, EngineLimits
 from services.llama.job import Job
 from services.llama.load import Metrics
-from services.llama.prompt import Prompts, detokenize
-from services.llama.runtime import gguf
+from services.llama.prompt import detokenize
+from services.llama.residence import Residence
+from services.llama.resident import Loaded, ModelChangedError, Resident, Source
 from services.llama.runtime.embedding import EmbeddingModel
-from services.llama.runtime.llama import LlamaRuntime
 from services.llama.stream import Ended
-from services.llama.template import CHATML, TemplateError, plain
-from services.worker.backend import Backend, Call, StartupError
-from services.worker.errors import ContextLengthExceeded, InvalidField, QueueFull, TemplateFailed
+from services.llama.template import plain
+from services.worker.backend import Backend, Call
+from services.worker.errors import (
+    ContextLengthExceeded,
+    InvalidField,
+    Loading,
+    QueueFull,
+    TemplateFailed,
+)
 
 # A rendering ends itself before that (template.MAX_SECONDS); this is for what cannot.
 _PROMPT_SECONDS = 10.0
@@ -37,6 +42,8 @@ _PROMPT_THREADS = 2
 # How long `stop` waits for what these threads still do.
 _STOP_SECONDS = 5.0
 _LEAST_RETRY, _MOST_RETRY = 0.5, 30.0
+# When a caller may try again whose load failed.
+_LOAD_RETRY_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -62,80 +69,94 @@ class LlamaBackend(Backend):
         # Calls that use the model, from their arrival to their end: bounds the queue, that for the
         # prompt threads included.
         self._live = 0
-        self._runtime: LlamaRuntime | EmbeddingModel
-        # None for a model that only embeds or ranks.
-        self._engine: Engine | None = None
-        self._embedding_setup: EmbeddingSetup | None = None
-        self._embedding: EmbeddingService | None = None
+        # Found once, so that what is loaded again is the same.
+        self._source: Source | None = None
+        self._model: pb.ModelInfo | None = None
+        # As the load report tells it, in memory or not.
+        self._cells = 0
+        # A new value tells that what the KV cache held is gone.
+        self._incarnation = uuid.uuid4().hex
+        self._residence = Residence(
+            self._bring, self._give_back, settings.idle_unload, busy=lambda: bool(self._at_work)
+        )
 
     async def start(self) -> None:
         """Loads and warms up. Raises StartupError."""
         self._lost = asyncio.get_running_loop().create_future()
-        await self._in_thread(self._load)
-        assert self._embedding_setup is not None
-        self._embedding = self._embedding_setup.service(
-            self._prompt,
-            places=self._settings.parallel + self._settings.max_waiting,
-            metrics=self._embed_metrics,
+        self._source = source = await self._in_thread(lambda: resident.find(self._settings))
+        # From here on with what was chosen.
+        self._settings = source.settings
+        async with self._residence.use() as there:
+            loaded = there.loaded
+            if not isinstance(loaded.runtime, EmbeddingModel):
+                self._cells = loaded.runtime.cells
+            self._model = description.describe(
+                source.settings,
+                source.path,
+                source.plan.header,
+                vocabulary=loaded.runtime.vocabulary.size,
+                context=loaded.context,
+            )
+            description.add_embedding(self._model, source.kind, loaded.embedding.dimensions)
+            if loaded.constraints is not None and loaded.constraints.available:
+                self._model.capabilities.append(pb.CAPABILITY_CONSTRAINT)
+
+    async def _bring(self) -> Resident:
+        """Raises StartupError, and Loading in its place once the worker serves."""
+        source = self._source
+        assert source is not None
+        again = self._model is not None
+
+        def work() -> Loaded:
+            if again:
+                resident.check_again(source)
+            return resident.load(source)
+
+        began = time.monotonic()
+        try:
+            loaded = await self._in_thread(work)
+        except Exception as error:
+            if not again:
+                raise
+            _log.exception("the model cannot be loaded again")
+            if isinstance(error, ModelChangedError):
+                self._lose(str(error))
+            message = "the model cannot be loaded at the moment"
+            raise Loading(message, retry_after=_LOAD_RETRY_SECONDS) from error
+        self._metrics.load_seconds.observe(time.monotonic() - began)
+        self._metrics.loaded.set(1)
+        return self._put_to_work(loaded)
+
+    def _put_to_work(self, loaded: Loaded) -> Resident:
+        embedding = loaded.embedding.service(
+            self._prompt, places=self._places, metrics=self._embed_metrics
         )
-        if isinstance(self._runtime, EmbeddingModel):
-            return
+        if isinstance(loaded.runtime, EmbeddingModel):
+            return Resident(loaded, None, embedding)
         settings = self._settings
         limits = EngineLimits(
-            self._context,
+            loaded.context,
             parallel=settings.parallel,
             busy_prefill=settings.prefill_budget,
             prefill=settings.ubatch_size,
             drafts=plan.DRAFTS if settings.speculation else 0,
         )
-        self._engine = Engine(self._runtime, limits, self._metrics, on_dead=self._on_dead)
-        self._engine.start()
+        engine = Engine(loaded.runtime, limits, self._metrics, on_dead=self._on_dead)
+        engine.start()
+        return Resident(loaded, engine, embedding)
 
-    def _load(self) -> None:
-        settings = self._settings
-        path = hub.locate(settings.model)
-        planned = plan.make(settings, gguf.read(path))
-        header, options = planned.header, planned.options
-        # From here on with what was chosen.
-        self._settings = settings = settings.model_copy(update={"parallel": options.parallel})
-        kind = embedding_setup.kind(path, header)
-        loaded = LlamaRuntime if kind.generates else EmbeddingModel
-        self._runtime = loaded(header.parts[0], options)
-        self._context = planned.context(self._runtime.cells)
-        self._vocabulary = self._runtime.vocabulary
-        try:
-            self._prompts = Prompts(
-                self._vocabulary,
-                header.metadata.get("tokenizer.chat_template") if kind.generates else CHATML,
-                self._context,
-            )
-        except TemplateError as error:
-            raise StartupError(f"{path}: {error}") from None
-        self._model = description.describe(
-            settings, path, header, vocabulary=self._vocabulary.size, context=self._context
-        )
-        self._embedding_setup = embedding_setup.prepare(
-            self._runtime,
-            header,
-            options,
-            kind,
-            context=self._context,
-            wanted=settings.embed_ctx_size,
-        )
-        description.add_embedding(self._model, kind, self._embedding_setup.dimensions)
-        if kind.generates:
-            self._constraints = Constraints(self._vocabulary)
-            if self._constraints.available:
-                self._model.capabilities.append(pb.CAPABILITY_CONSTRAINT)
+    async def _give_back(self, there: Resident) -> None:
+        await there.stop()
+        await asyncio.to_thread(there.loaded.close)
+        self._incarnation = uuid.uuid4().hex
+        self._metrics.loaded.set(0)
+        self._metrics.cells_idle.set(0)
+        _log.info("model unloaded")
 
     async def stop(self) -> None:
         """Ends the engine and frees the model."""
-        if self._engine is not None:
-            await self._engine.stop()
-            self._engine = None
-        if self._embedding is not None:
-            await self._embedding.stop()
-            self._embedding = None
+        if self._residence.resident is not None:
+            await self._residence.resident.stop()
         self._executor.shutdown(wait=False, cancel_futures=True)
         # A load that was cut short, too: only after it, it is known what there is to free.
         ended = await asyncio.to_thread(futures.wait, set(self._at_work), _STOP_SECONDS)
@@ -144,10 +165,7 @@ class LlamaBackend(Backend):
             _log.warning("work that takes too long is left behind")
             self.abandoned = True
             return
-        if self._embedding_setup is not None and self._embedding_setup.made is not None:
-            self._embedding_setup.made.close()
-        if hasattr(self, "_runtime"):
-            self._runtime.close()
+        await self._residence.close()
 
     async def lost(self) -> str:
         """Waits for the engine to give the runtime up."""
@@ -155,65 +173,75 @@ class LlamaBackend(Backend):
         return await self._lost
 
     def _on_dead(self) -> None:
+        self._lose("the engine failed repeatedly")
+
+    def _lose(self, why: str) -> None:
         assert self._lost is not None
         if not self._lost.done():
-            self._lost.set_result("the engine failed repeatedly")
+            self._lost.set_result(why)
 
     def collectors(self) -> Sequence[Collector]:
         """The engine's metrics."""
         return (*self._metrics.collectors, *self._embed_metrics.collectors)
 
     def model(self) -> pb.ModelInfo:
-        """What is served."""
+        """What is served, in memory or not."""
+        assert self._model is not None
         return self._model
 
     def load(self) -> pb.LoadReport:
-        """The load as of the engine's last step."""
-        assert self._embedding is not None
-        if self._engine is None:
-            report = self._embedding.load()
-            report.max_running = self._settings.parallel
-            report.max_waiting = self._settings.max_waiting
-            return report
-        load = self._engine.load
-        return pb.LoadReport(
-            running=load.running,
-            waiting=load.waiting,
-            # What is embedded wants the same cores.
-            waiting_tokens=load.pending_tokens + self._embedding.load().waiting_tokens,
-            kv_cells_used=load.cells_used,
-            kv_cells_total=self._runtime.cells,
-            prefill_tokens_per_second=load.prefill_rate,
-            decode_tokens_per_second=load.decode_rate,
+        """The load as of the engine's last step; while the model is not there, who waits for it."""
+        report = pb.LoadReport(
+            incarnation=self._incarnation,
+            kv_cells_total=self._cells,
             max_running=self._settings.parallel,
             max_waiting=self._settings.max_waiting,
         )
+        there = self._residence.resident
+        if there is None:
+            report.waiting = self._residence.waiting
+            return report
+        embedding = there.embedding.load()
+        if there.engine is None:
+            report.MergeFrom(embedding)
+            return report
+        load = there.engine.load
+        report.running = load.running
+        report.waiting = load.waiting
+        # What is embedded wants the same cores.
+        report.waiting_tokens = load.pending_tokens + embedding.waiting_tokens
+        report.kv_cells_used = load.cells_used
+        report.prefill_tokens_per_second = load.prefill_rate
+        report.decode_tokens_per_second = load.decode_rate
+        return report
 
     async def generate(
         self, request: pb.GenerateRequest, call: Call
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         """Yields started, deltas, finished."""
-        with self._place():
-            job = await self._job(request, call)
-            async with aclosing(self._events(request, job)) as events:
+        async with self._place() as there:
+            job = await self._job(there, request, call)
+            async with aclosing(self._events(there, request, job)) as events:
                 async for event in events:
                     yield event
 
-    async def _job(self, request: pb.GenerateRequest, call: Call) -> Job:
-        prompt = await self._prompt(lambda: self._prompts.tokens(request))
+    async def _job(self, there: Resident, request: pb.GenerateRequest, call: Call) -> Job:
+        prompt = await self._prompt(lambda: there.prompts.tokens(request))
         if not prompt:
             raise InvalidField("input", "the prompt has no tokens")
-        if len(prompt) >= self._context:
-            raise ContextLengthExceeded(len(prompt), self._context)
+        if len(prompt) >= there.context:
+            raise ContextLengthExceeded(len(prompt), there.context)
         grammar = None
-        if request.HasField("constraint"):
-            grammar = await self._prompt(lambda: self._constraints.compile(request.constraint))
-        return requests.job(request, prompt, self._model.default_sampling, call.deadline, grammar)
+        constraints = there.loaded.constraints
+        if request.HasField("constraint") and constraints is not None:
+            grammar = await self._prompt(lambda: constraints.compile(request.constraint))
+        return requests.job(request, prompt, self.model().default_sampling, call.deadline, grammar)
 
     async def _events(
-        self, request: pb.GenerateRequest, job: Job
+        self, there: Resident, request: pb.GenerateRequest, job: Job
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
-        engine = self._running_engine()
+        engine = there.engine
+        assert engine is not None, "the chassis lets only through what the model can"
         streams = engine.submit(job)
         ended: dict[int, tuple[int, Ended]] = {}
         best = (
@@ -223,7 +251,7 @@ class LlamaBackend(Backend):
         )
         try:
             # Said while it waits, too: nothing can be the caller's mistake from here on.
-            yield requests.started(self._model.identity, job)
+            yield requests.started(self.model().identity, job)
             while len(ended) < len(job.choices):
                 choice, gained = await streams.next()
                 if gained.ended is not None:
@@ -231,45 +259,45 @@ class LlamaBackend(Backend):
                 if best is not None:
                     best.add(choice, gained)
                 else:
-                    yield requests.delta(choice, gained, self._vocabulary)
+                    yield requests.delta(choice, gained, there.vocabulary)
             for choice, gained in best.chosen(request.output.logprobs) if best is not None else ():
-                yield requests.delta(choice, gained, self._vocabulary)
+                yield requests.delta(choice, gained, there.vocabulary)
             yield requests.finished(request, job, ended)
         finally:
             engine.cancel(streams)
 
     async def embed(self, request: pb.EmbedRequest, call: Call) -> pb.EmbedResponse:
         """See the contract."""
-        assert self._embedding is not None
-        return await self._embedding.embed(request, call)
+        async with self._in_memory() as there:
+            return await there.embedding.embed(request, call)
 
     async def rerank(self, request: pb.RerankRequest, call: Call) -> pb.RerankResponse:
         """See the contract."""
-        assert self._embedding is not None
-        return await self._embedding.rerank(request, call)
+        async with self._in_memory() as there:
+            return await there.embedding.rerank(request, call)
 
     async def tokenize(self, request: pb.TokenizeRequest, call: Call) -> pb.TokenizeResponse:
         """See the contract."""
         del call
+        async with self._place() as there:
 
-        def work() -> pb.TokenizeResponse:
-            answer = pb.TokenizeResponse(token_ids=self._prompts.tokenize(request.text))
-            if request.with_pieces:
-                answer.pieces.extend(
-                    self._vocabulary.piece(token, special=True) for token in answer.token_ids
-                )
-            return answer
+            def work() -> pb.TokenizeResponse:
+                answer = pb.TokenizeResponse(token_ids=there.prompts.tokenize(request.text))
+                if request.with_pieces:
+                    answer.pieces.extend(
+                        there.vocabulary.piece(token, special=True) for token in answer.token_ids
+                    )
+                return answer
 
-        with self._place():
             return await self._prompt(work)
 
     async def detokenize(self, request: pb.DetokenizeRequest, call: Call) -> pb.DetokenizeResponse:
         """See the contract."""
         del call
-        with self._place():
+        async with self._place() as there:
             text = await self._prompt(
                 lambda: detokenize(
-                    self._vocabulary, request.token_ids, skip_special=request.skip_special_tokens
+                    there.vocabulary, request.token_ids, skip_special=request.skip_special_tokens
                 )
             )
         return pb.DetokenizeResponse(text=text)
@@ -279,32 +307,40 @@ class LlamaBackend(Backend):
     ) -> pb.RenderPromptResponse:
         """See the contract."""
         del call
-        with self._place():
-            rendered = await self._prompt(lambda: self._prompts.render(request.chat))
+        async with self._place() as there:
+            rendered = await self._prompt(lambda: there.prompts.render(request.chat))
             tokens = []
             if request.with_token_ids:
-                tokens = await self._prompt(lambda: self._prompts.encode_if_hopeful(rendered))
+                tokens = await self._prompt(lambda: there.prompts.encode_if_hopeful(rendered))
         return pb.RenderPromptResponse(prompt=plain(rendered), token_ids=tokens)
 
-    def _running_engine(self) -> Engine:
-        assert self._engine is not None, "the chassis calls only between start and stop"
-        return self._engine
+    @property
+    def _places(self) -> int:
+        return self._settings.parallel + self._settings.max_waiting
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Encloses a call that takes prompt threads or the engine. Raises QueueFull."""
-        self._refuse_if_full()
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[Resident]:
+        """Encloses a call that takes prompt threads or the engine. Raises QueueFull, Loading."""
+        self._refuse_beyond(self._live)
         self._live += 1
         try:
-            yield
+            async with self._in_memory() as there:
+                yield there
         finally:
             self._live -= 1
 
-    def _refuse_if_full(self) -> None:
-        places = self._settings.parallel + self._settings.max_waiting
-        if self._live < places:
+    @asynccontextmanager
+    async def _in_memory(self) -> AsyncIterator[Resident]:
+        """Encloses a call that uses the model. Raises QueueFull, Loading."""
+        self._refuse_beyond(self._residence.waiting)
+        async with self._residence.use() as there:
+            yield there
+
+    def _refuse_beyond(self, calls: int) -> None:
+        if calls < self._places:
             return
-        interval = self._engine.load.drain_interval if self._engine is not None else 0.0
+        there = self._residence.resident
+        interval = there.engine.load.drain_interval if there and there.engine else 0.0
         retry_after = min(_MOST_RETRY, max(_LEAST_RETRY, interval or 1.0))
         raise QueueFull("the waiting queue is full", retry_after=retry_after)
 

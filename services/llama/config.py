@@ -78,6 +78,10 @@ class LlamaSettings(WorkerSettings):
     max_waiting: int = Field(default=128, ge=0)
     """Requests that may wait beyond those; more are refused with RESOURCE_EXHAUSTED."""
 
+    idle_unload: float = Field(default=0, ge=0, le=1e7, allow_inf_nan=False)
+    """Seconds without a request after which the model leaves the memory, until the next one; 0:
+    never."""
+
     threads: int = Field(default=0, ge=0, le=1024)
     """Compute threads; 0: the physical cores that this process may use."""
 

@@ -95,6 +95,16 @@ class Metrics:
             registry=None,
         )
 
+        self.loaded = Gauge(
+            "caravan_llama_loaded", "1 while the model is in memory, else 0.", registry=None
+        )
+        self.load_seconds = Histogram(
+            "caravan_llama_load_seconds",
+            "Duration of one load of the model, its warm-up included.",
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250),
+            registry=None,
+        )
+
     @property
     def collectors(self) -> Sequence[Collector]:
         """All of them, to be registered."""

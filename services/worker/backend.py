@@ -54,7 +54,7 @@ class Backend(ABC):
 
     @abstractmethod
     def load(self) -> pb.LoadReport:
-        """The load now, cheaply. The chassis fills `incarnation` and `draining`."""
+        """The load now, cheaply. The chassis fills `draining`, and `incarnation` where it is empty."""
 
     @abstractmethod
     def generate(

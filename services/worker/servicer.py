@@ -145,6 +145,6 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
     def _load(self) -> pb.LoadReport:
         report = self._backend.load()
-        report.incarnation = self._incarnation
+        report.incarnation = report.incarnation or self._incarnation
         report.draining = self._calls.state is State.DRAINING
         return report

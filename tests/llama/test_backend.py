@@ -15,6 +15,7 @@ from services.llama.backend import LlamaBackend
 from services.llama.config import LlamaSettings
 from services.llama.load import Load
 from services.llama.prompt import Prompts
+from services.llama.residence import Residence
 from services.worker.backend import Call
 from services.worker.errors import InvalidField, QueueFull
 from tests.llama.fake_runtime import FakeVocabulary
@@ -26,10 +27,22 @@ CHAT = pb.ChatInput(
 
 
 def made(*, context: int = 100, **settings: Any) -> Any:
+    """A backend with something in memory that makes prompts; `closed` tells that it was freed."""
     backend: Any = LlamaBackend(LlamaSettings(model="none.gguf", **settings))
-    backend._vocabulary = FakeVocabulary()
-    backend._prompts = Prompts(backend._vocabulary, None, context)
-    backend._engine = SimpleNamespace(load=Load())
+    vocabulary = FakeVocabulary()
+    backend.closed = []
+    backend.there = SimpleNamespace(
+        vocabulary=vocabulary,
+        prompts=Prompts(vocabulary, None, context),
+        engine=SimpleNamespace(load=Load()),
+        loaded=SimpleNamespace(close=lambda: backend.closed.append(True)),
+        stop=lambda: asyncio.sleep(0),
+    )
+
+    async def bring() -> Any:
+        return backend.there
+
+    backend._residence = Residence(bring, backend._give_back, 0)
     return backend
 
 
@@ -44,7 +57,7 @@ def uses(backend: LlamaBackend) -> list[Any]:
 
 async def test_calls_for_the_prompt_threads_are_bounded():
     backend = made(parallel=1, max_waiting=0)
-    with backend._place():
+    async with backend._place():
         for use in uses(backend):
             with pytest.raises(QueueFull):
                 await use
@@ -64,7 +77,7 @@ async def test_they_count_while_they_run():
         release.wait(30)
         return [7]
 
-    backend._prompts.tokenize = slow
+    backend.there.prompts.tokenize = slow
     first, *others = uses(backend)
     running = asyncio.create_task(first)
     await asyncio.to_thread(entered.wait, 30)
@@ -78,9 +91,8 @@ async def test_they_count_while_they_run():
 async def test_stopping_does_not_wait_for_ever_for_a_thread(monkeypatch):
     monkeypatch.setattr("services.llama.backend._STOP_SECONDS", 0.05)
     backend = made()
-    closed: list[bool] = []
-    backend._engine = None
-    backend._runtime = SimpleNamespace(close=lambda: closed.append(True))
+    async with backend._place():
+        pass
     entered, release = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -96,18 +108,17 @@ async def test_stopping_does_not_wait_for_ever_for_a_thread(monkeypatch):
     await asyncio.wait_for(backend.stop(), 20)
 
     assert backend.abandoned
-    assert closed == [], "freed what a thread still uses"
+    assert backend.closed == [], "freed what a thread still uses"
     release.set()
 
 
 async def test_stopping_frees_the_model():
     backend = made()
-    closed: list[bool] = []
-    backend._engine = None
-    backend._runtime = SimpleNamespace(close=lambda: closed.append(True))
+    async with backend._place():
+        pass
     await backend._in_thread(lambda: None)
     await backend.stop()
-    assert closed == [True]
+    assert backend.closed == [True]
     assert not backend.abandoned
 
 

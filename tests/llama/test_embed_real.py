@@ -238,7 +238,7 @@ async def test_the_limit_of_a_chat_model_is_its_own_setting(serve):
 
 async def test_a_chat_worker_pays_nothing_before_the_first_embed(serve):
     backend = await serve(CHAT)
-    embedder = backend._embedding._embedder
+    embedder = backend._residence.resident.embedding._embedder
     assert embedder._runtime is None
     await embed(backend, FRANCE)
     assert embedder._runtime is not None

@@ -1,0 +1,146 @@
+"""What exists only while the model is in memory: made by one load, freed together."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.llama import embedding_setup, hub, plan
+from services.llama.config import LlamaSettings
+from services.llama.constrain import Constraints
+from services.llama.embedding import EmbeddingService
+from services.llama.embedding_setup import EmbeddingSetup
+from services.llama.engine import Engine
+from services.llama.interface import Vocabulary
+from services.llama.pooling import EmbeddingKind
+from services.llama.prompt import Prompts
+from services.llama.runtime import gguf
+from services.llama.runtime.embedding import EmbeddingModel
+from services.llama.runtime.llama import LlamaRuntime
+from services.llama.template import CHATML, TemplateError
+from services.worker.backend import StartupError
+
+
+class ModelChangedError(StartupError):
+    """What is on the disk is another model than the one that was loaded first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which model is loaded, and how; the same for every load of one worker."""
+
+    path: Path
+    # With what was chosen where they left it open.
+    settings: LlamaSettings
+    plan: plan.Plan
+    kind: EmbeddingKind
+
+
+def find(settings: LlamaSettings) -> Source:
+    """Blocks for as long as a download takes. Raises StartupError."""
+    return _find(hub.locate(settings.model), settings)
+
+
+def check_again(source: Source) -> None:
+    """That a load would give the same model as the first, in the memory that there is now.
+
+    Raises ModelChangedError, and StartupError for what may pass.
+    """
+    chosen = {"ctx_size": source.plan.options.cells}
+    found = _find(source.path, source.settings.model_copy(update=chosen))
+    if found.plan.header.identity != source.plan.header.identity:
+        raise ModelChangedError(f"{source.path}: it is another model than before")
+
+
+def _find(path: Path, settings: LlamaSettings) -> Source:
+    planned = plan.make(settings, gguf.read(path))
+    chosen = {"parallel": planned.options.parallel}
+    kind = embedding_setup.kind(path, planned.header)
+    return Source(path, settings.model_copy(update=chosen), planned, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model in memory, without the threads that work with it."""
+
+    runtime: LlamaRuntime | EmbeddingModel
+    prompts: Prompts
+    # Longest prompt and answer together, in tokens.
+    context: int
+    embedding: EmbeddingSetup
+    # None for a model that only embeds or ranks.
+    constraints: Constraints | None
+
+    def close(self) -> None:
+        """Frees it; blocks for as long as the system needs to take the memory back."""
+        if self.embedding.made is not None:
+            self.embedding.made.close()
+        self.runtime.close()
+        _trim()
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """The model in memory and at work."""
+
+    loaded: Loaded
+    # None for a model that only embeds or ranks.
+    engine: Engine | None
+    embedding: EmbeddingService
+
+    @property
+    def prompts(self) -> Prompts:
+        """From texts to tokens."""
+        return self.loaded.prompts
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The model's own: it points into the model."""
+        return self.loaded.runtime.vocabulary
+
+    @property
+    def context(self) -> int:
+        """Longest prompt and answer together, in tokens."""
+        return self.loaded.context
+
+    async def stop(self) -> None:
+        """Ends the threads; what still runs fails. Again does nothing."""
+        if self.engine is not None:
+            await self.engine.stop()
+        await self.embedding.stop()
+
+
+def load(source: Source) -> Loaded:
+    """Loads and warms up. Raises StartupError."""
+    header, options = source.plan.header, source.plan.options
+    kind = LlamaRuntime if source.kind.generates else EmbeddingModel
+    runtime = kind(header.parts[0], options)
+    try:
+        context = source.plan.context(runtime.cells)
+        template = header.metadata.get("tokenizer.chat_template")
+        prompts = Prompts(
+            runtime.vocabulary, template if source.kind.generates else CHATML, context
+        )
+        setup = embedding_setup.prepare(
+            runtime,
+            header,
+            options,
+            source.kind,
+            context=context,
+            wanted=source.settings.embed_ctx_size,
+        )
+        constraints = Constraints(runtime.vocabulary) if source.kind.generates else None
+    except BaseException as error:
+        runtime.close()
+        if isinstance(error, TemplateError):
+            raise StartupError(f"{source.path}: {error}") from None
+        raise
+    return Loaded(runtime, prompts, context, setup, constraints)
+
+
+def _trim() -> None:
+    """Gives back what the C library keeps of small pieces that were freed, a vocabulary's many."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

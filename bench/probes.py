@@ -17,7 +17,7 @@ from services.llama.sizing import bytes_per_cell
 # Histograms of the worker: the model's decode alone, and the whole step around it, waiting for
 # work left out. A worker without the second shows no share.
 DECODE_SECONDS = "caravan_llama_step_seconds"
-WHOLE_STEP_SECONDS = "caravan_llama_engine_step_seconds"
+WHOLE_STEP_SECONDS = "caravan_llama_whole_step_seconds"
 
 _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(?P<path>.*)$")
 _KV_TYPE = "f16"

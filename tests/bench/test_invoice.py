@@ -34,7 +34,7 @@ def test_everything_is_bounded_so_that_any_model_ends():
             case "array":
                 return "maxItems" in schema and bounded(schema["items"])
             case "string":
-                return "maxLength" in schema or "enum" in schema
+                return "enum" in schema or schema["pattern"].endswith("}$")
             case "integer":
                 return "maximum" in schema and "minimum" in schema
             case kind:
@@ -57,12 +57,11 @@ def test_what_is_no_invoice(text):
         ("currency", "CHF", False),
         ("items", [], False),
         ("more", 1, False),
+        ("customer", {"name": "Anna Bo", "country": "FR"}, True),
+        ("customer", {"name": "x" * 17, "country": "FR"}, False),
+        ("customer", {"name": "Zoë", "country": "FR"}, False),
     ],
 )
 def test_it_judges_by_the_schema(key, value, valid):
     assert is_valid(INVOICE)
     assert is_valid(json.dumps(json.loads(INVOICE) | {key: value})) == valid
-
-
-def test_half_a_surrogate_pair_is_json_as_grammars_see_it():
-    assert is_valid(INVOICE.replace("Anna", r"\ud83d"))

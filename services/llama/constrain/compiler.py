@@ -46,7 +46,7 @@ class Constraints:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         """Reads the whole vocabulary: seconds for 150,000 tokens."""
-        self._size = vocabulary.size
+        self._size, self._ends = vocabulary.size, vocabulary.ends
         self._tokenizer: llguidance.LLTokenizer | None = None
         # The most recently used last.
         self._kept: OrderedDict[tuple[str, bytes], Grammar] = OrderedDict()
@@ -91,7 +91,7 @@ class Constraints:
         start = llguidance.LLMatcher(self._tokenizer, source, log_level=0, limits=_LIMITS)
         if start.is_error():
             raise Problem(_words(start.get_error()))
-        grammar = Grammar(start, self._size)
+        grammar = Grammar(start, self._size, self._ends)
         try:
             # A grammar without a text, or one too large to begin with, shows here.
             grammar.matcher().mask()

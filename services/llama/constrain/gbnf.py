@@ -9,6 +9,8 @@ terminals, and those that fail are broken up, if need be down to characters.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from services.llama.constrain import chars, gbnf_parser, gbnf_rules, lark
 from services.llama.constrain.chars import CharSet
 from services.llama.constrain.gbnf_parser import Alt, Chars, Literal, Node, Ref, Repeat
@@ -32,6 +34,22 @@ def to_lark(text: str) -> str:
     return _Writer(rules, plan).write()
 
 
+# What makes two terminals the same.
+_Key: TypeAlias = tuple[str, str | CharSet | Node]
+
+
+def _key(node: Node) -> _Key:
+    match node:
+        case Ref(name):
+            return "rule", name
+        case Literal(text):
+            return "text", text
+        case Chars(members):
+            return "characters", members
+        case _:
+            return "node", node
+
+
 class _Plan:
     """Which parts of a grammar are terminals; the others are rules or parts of rules."""
 
@@ -40,8 +58,8 @@ class _Plan:
         self._regular = gbnf_rules.regular(rules)
         self._nullable = gbnf_rules.nullables(rules)
         self._first = gbnf_rules.firsts(rules, self._nullable)
-        # Rules, by name, and nodes that are no terminals although they could be.
-        self._broken: set[str | Node] = set()
+        # What is no terminal although it could be.
+        self._broken: set[_Key] = set()
         self._letters: dict[Node, tuple[Node, ...]] = {}
         self._is_regular: dict[Node, bool] = {}
 
@@ -52,15 +70,14 @@ class _Plan:
             while failed := self._failed(comparison):
                 self._broken |= failed
         except TooLargeError:
-            self._broken.update(self._rules)
+            self._broken.update(_key(Ref(name)) for name in self._rules)
             for node in self._rules.values():
-                self._broken.update(gbnf_rules.within(node))
+                self._broken.update(map(_key, gbnf_rules.within(node)))
 
-    def _failed(self, comparison: Comparison) -> set[str | Node]:
-        # The same rule at several places is one terminal.
-        terminals: dict[str | Node, tuple[Node, CharSet]] = {}
+    def _failed(self, comparison: Comparison) -> set[_Key]:
+        terminals: dict[_Key, tuple[Node, CharSet]] = {}
         for node, follow in self._follows().items():
-            key: str | Node = node.name if isinstance(node, Ref) else node
+            key = _key(node)
             known = terminals.get(key, (node, chars.NONE))
             terminals[key] = (known[0], chars.union(known[1], follow))
         followed = [(node, follow) for node, follow in terminals.values() if follow]
@@ -74,10 +91,10 @@ class _Plan:
         """What may come right after each terminal."""
         follows: dict[Node, CharSet] = {}
         after: dict[str, CharSet] = {"root": chars.NONE}
-        changed = True
+        # The rules for which it grew.
+        waiting = ["root"]
 
         def visit(node: Node, follow: CharSet) -> None:
-            nonlocal changed
             if self.is_terminal(node):
                 follows[node] = chars.union(follows.get(node, chars.NONE), follow)
                 return
@@ -85,8 +102,9 @@ class _Plan:
                 case Ref(name):
                     known = after.get(name)
                     grown = chars.union(known or chars.NONE, follow)
-                    changed |= grown != known
-                    after[name] = grown
+                    if grown != known:
+                        after[name] = grown
+                        waiting.append(name)
                 case Repeat(inner, _, most):
                     again = chars.NONE if most == 1 else self._first_of(inner)
                     visit(inner, chars.union(follow, again))
@@ -100,10 +118,9 @@ class _Plan:
                         empty = gbnf_rules.is_nullable(inner, self._nullable)
                         follow = chars.union(beginning, follow) if empty else beginning
 
-        while changed:
-            changed = False
-            for name, follow in list(after.items()):
-                visit(self._rules[name], follow)
+        while waiting:
+            name = waiting.pop()
+            visit(self._rules[name], after[name])
         return follows
 
     def _first_of(self, node: Node) -> CharSet:
@@ -111,7 +128,9 @@ class _Plan:
 
     def is_terminal(self, node: Node) -> bool:
         """Whether the node is one terminal, not made of several."""
-        if (node.name if isinstance(node, Ref) else node) in self._broken:
+        if isinstance(node, Chars):
+            return True
+        if _key(node) in self._broken:
             return False
         known = self._is_regular.get(node)
         if known is None:
@@ -135,7 +154,7 @@ class _Writer:
         self._plan = plan
         # What has a line of its own, by what it is, and that line's name; a terminal and a rule may
         # come of the same.
-        self._names: dict[tuple[bool, str | Node], str] = {}
+        self._names: dict[tuple[bool, _Key], str] = {}
         self._waiting: list[tuple[bool, Node, str]] = []
 
     def write(self) -> str:
@@ -146,27 +165,29 @@ class _Writer:
             lines.append(f"{name}: {self._text(node, terminal=terminal)}\n")
         return "".join(lines)
 
-    def _named(self, key: str | Node, node: Node, *, terminal: bool) -> str:
+    def _named(self, node: Node, *, terminal: bool) -> str:
+        key = _key(node)
         name = self._names.get((terminal, key))
         if name is None:
             name = f"{'T' if terminal else 'r'}{len(self._names)}"
             self._names[terminal, key] = name
-            self._waiting.append((terminal, node, name))
+            body = self._rules[node.name] if isinstance(node, Ref) else node
+            self._waiting.append((terminal, body, name))
         return name
 
     def _text(self, node: Node, *, terminal: bool, groups: int = 0) -> str:
         """An expression that needs no parentheses around it, or has them."""
         if isinstance(node, Ref):
             inside = terminal or self._plan.is_terminal(node)
-            return self._named(node.name, self._rules[node.name], terminal=inside)
+            return self._named(node, terminal=inside)
         if isinstance(node, Chars):
             return _class(node.set)
         if isinstance(node, Literal) and (terminal or self._plan.is_terminal(node)):
             return lark.string(node.text)
         if not terminal and self._plan.is_terminal(node):
-            return self._named(node, node, terminal=True)
+            return self._named(node, terminal=True)
         if groups == _MAX_GROUPS:
-            return self._named(node, node, terminal=terminal)
+            return self._named(node, terminal=terminal)
         if isinstance(node, Alt):
             sign, nodes = " | ", node.nodes
         elif isinstance(node, Repeat):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from services.llama.constrain import chars, regex
 from services.llama.constrain.chars import CharSet
 from services.llama.constrain.gbnf_parser import Alt, Chars, Literal, Node, Ref, Repeat, Seq
 from services.llama.constrain.problem import Problem
 
-Rules = Mapping[str, Node]
+Rules = dict[str, Node]
 EMPTY = Seq(())
 
 
@@ -41,18 +41,18 @@ def productive(rules: Rules) -> dict[str, Node]:
 
     Raises Problem when nothing is left: such a grammar would be followed without end.
     """
-    ends: set[str] = set()
-    while found := {name for name in rules if name not in ends and _ends(rules[name], ends)}:
-        ends |= found
+    ends = _grown(rules, lambda name, ends: _ends(rules[name], ends))
     if "root" not in ends:
         raise Problem("no text satisfies it")
-    reached = ["root"]
+    reached, waiting = {"root"}, ["root"]
     out: dict[str, Node] = {}
-    for name in reached:  # which grows as it is read
+    for name in waiting:  # which grows as it is read
         pruned = _pruned(rules[name], ends)
         assert pruned is not None
         out[name] = pruned
-        reached.extend(sorted(referred(pruned) - set(reached)))
+        more = referred(pruned) - reached
+        reached |= more
+        waiting.extend(sorted(more))
     return out
 
 
@@ -94,18 +94,28 @@ def _pruned(node: Node, ends: set[str]) -> Node | None:
 
 def regular(rules: Rules) -> set[str]:
     """The rules that lead to no recursion: each is a regular expression."""
-    found: set[str] = set()
-    while more := {n for n in rules if n not in found and referred(rules[n]) <= found}:
-        found |= more
-    return found
+    references = {name: referred(node) for name, node in rules.items()}
+    return _grown(rules, lambda name, found: references[name] <= found)
 
 
 def nullables(rules: Rules) -> set[str]:
     """The rules that the empty text satisfies."""
+    return _grown(rules, lambda name, found: is_nullable(rules[name], found))
+
+
+def _grown(rules: Rules, belongs: Callable[[str, set[str]], bool]) -> set[str]:
+    """The least set of rules in which each is that belongs to it."""
     found: set[str] = set()
-    while more := {n for n in rules if n not in found and is_nullable(rules[n], found)}:
-        found |= more
-    return found
+    left = list(reversed(rules))
+    while True:
+        # Rules are mostly written before those they refer to: once around is often enough.
+        before = len(found)
+        for name in left:
+            if belongs(name, found):
+                found.add(name)
+        if len(found) == before:
+            return found
+        left = [name for name in left if name not in found]
 
 
 def is_nullable(node: Node, rules: set[str]) -> bool:
@@ -126,11 +136,14 @@ def is_nullable(node: Node, rules: set[str]) -> bool:
 def firsts(rules: Rules, nullable: set[str]) -> dict[str, CharSet]:
     """The characters that a text of each rule can begin with."""
     found: dict[str, CharSet] = dict.fromkeys(rules, chars.NONE)
-    while True:
-        more = {name: first(node, nullable, found) for name, node in rules.items()}
-        if more == found:
-            return found
-        found = more
+    changed = True
+    while changed:
+        changed = False
+        for name in reversed(rules):
+            grown = first(rules[name], nullable, found)
+            changed |= grown != found[name]
+            found[name] = grown
+    return found
 
 
 def first(node: Node, nullable: set[str], rules: Mapping[str, CharSet]) -> CharSet:
@@ -173,11 +186,12 @@ def check_weight(rules: Rules) -> None:
             raise Problem(f"repetitions multiply to more than {regex.MAX_WEIGHT} characters")
         return total
 
-    left = regular(rules)
-    while ready := [name for name in left if referred(rules[name]) <= known.keys()]:
-        for name in ready:
+    def is_known(name: str, found: set[str]) -> bool:
+        if references[name] <= found:
             known[name] = weigh(rules[name])
-        left -= set(ready)
-    for name, node in rules.items():
-        if name not in known:
-            weigh(node)
+            return True
+        return False
+
+    references = {name: referred(node) for name, node in rules.items()}
+    for name in rules.keys() - _grown(rules, is_known):
+        weigh(rules[name])

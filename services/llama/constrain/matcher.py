@@ -27,21 +27,27 @@ class ConstraintError(Exception):
 class Grammar:
     """Compiled for one vocabulary. Safe to use from several threads."""
 
-    def __init__(self, start: llguidance.LLMatcher, vocabulary_size: int) -> None:
-        """`start` has accepted nothing and stays so."""
+    def __init__(
+        self, start: llguidance.LLMatcher, vocabulary_size: int, ends: frozenset[int]
+    ) -> None:
+        """`start` has accepted nothing and stays so; `ends` are the end tokens."""
         self._start = start
         self._words = (vocabulary_size + 31) // 32
+        self._ends = ends
 
     def matcher(self) -> Matcher:
         """One for each choice; what one learns about the grammar the others know, too. Some µs."""
-        return Matcher(self._start.deep_copy(), self._words)
+        return Matcher(self._start.deep_copy(), self._words, self._ends)
 
 
 class Matcher:
     """What may come next in one choice. Not for two threads at the same time."""
 
-    def __init__(self, inner: llguidance.LLMatcher, words: int) -> None:
+    def __init__(self, inner: llguidance.LLMatcher, words: int, ends: frozenset[int]) -> None:
         self._inner = inner
+        self._ends = ends
+        # The library counts some end tokens as accepted and some not: it sees none.
+        self._ended = False
         self._mask = np.zeros(words, np.uint32)
         # Asking for it takes as long as most masks.
         self._address, self._bytes = self._mask.ctypes.data, self._mask.nbytes
@@ -50,8 +56,9 @@ class Matcher:
     def mask(self) -> NDArray[np.uint32]:
         """A bit per token, in the order of ids from the lowest: what may come next.
 
-        End tokens are in it exactly when the text may end here. The next call overwrites the array.
-        Other threads run meanwhile. Raises ConstraintError.
+        End tokens are in it exactly when the text may end here; behind an end token it is that of
+        the token before. The next call overwrites the array. Other threads run meanwhile. Raises
+        ConstraintError.
         """
         before = time.thread_time()
         self._inner.unsafe_compute_mask_ptr(self._address, self._bytes)
@@ -61,15 +68,24 @@ class Matcher:
         return self._mask
 
     def accept(self, token: int) -> None:
-        """Goes on behind a token that the mask allowed. Raises ConstraintError."""
+        """Goes on behind a token that the mask allowed; behind an end token, nowhere.
+
+        Raises ConstraintError.
+        """
         before = time.thread_time()
-        accepted = self._inner.consume_token(token)
+        if token in self._ends:
+            accepted = self._ended = self._inner.is_accepting() and not self._ended
+        else:
+            accepted = not self._ended and self._inner.consume_token(token)
         self._check(before)
         if not accepted:
             raise ConstraintError("not allowed")
 
     def rollback(self, count: int) -> None:
         """Takes the last accepted tokens back. Raises ConstraintError."""
+        if count and self._ended:
+            self._ended = False
+            count -= 1
         before = time.thread_time()
         done = not count or self._inner.rollback(count)
         self._check(before)
@@ -79,7 +95,7 @@ class Matcher:
     @property
     def finished(self) -> bool:
         """Whether nothing may come but an end."""
-        return self._inner.is_stopped() and not self._inner.is_error()
+        return self._ended or (self._inner.is_stopped() and not self._inner.is_error())
 
     def forced(self) -> list[int]:
         """Tokens that must come next, in order and as the model would spell them; [] if unknown.

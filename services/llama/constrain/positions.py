@@ -50,7 +50,11 @@ class Comparison:
 
         Not after the empty text. Raises TooLargeError.
         """
+        self._spend(1)
         one, other = self._automaton(going), self._automaton(ended)
+        if not any(one.next):
+            return False
+        self._spend(len(one.first) * len(other.first))
         waiting = [(p, q) for p in one.first for q in other.first]
         seen: set[tuple[int, int]] = set()
         while waiting:

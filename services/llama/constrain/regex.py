@@ -1,7 +1,8 @@
-"""Limits of regular expressions, checked before the library sees them; pure.
+r"""Limits of regular expressions, checked before the library sees them; pure.
 
 The dialect is that of Rust's `regex` crate, without look-around, word boundaries and anchors inside
-the text: https://docs.rs/regex/latest/regex/#syntax. What does not parse is the library's to say.
+the text: https://docs.rs/regex/latest/regex/#syntax. Classes such as `\w` mean all of Unicode there,
+those of a JSON schema's patterns ASCII only. What does not parse is the library's to say.
 """
 
 from __future__ import annotations

@@ -43,13 +43,15 @@ class _Words:
                 self._by_bytes.setdefault(word, token)
         self._longest = max(map(len, self._by_bytes), default=0)
 
-    def __call__(self, text: bytes) -> list[int]:
+    def __call__(self, text: bytes | str) -> list[int]:
         """The tokens of a text as the model knows it: they spell it and nothing else."""
-        found = self._vocabulary.tokenize(text.decode("utf-8", "replace"), parse_special=False)
-        if b"".join(self.tokens[token] for token in found) == text:
+        # The library asks with bytes, unless the first call, a trial, failed.
+        data, text = _both(text)
+        found = self._vocabulary.tokenize(text, parse_special=False)
+        if b"".join(self.tokens[token] for token in found) == data:
             return found
         # The tokenizer adds a space in front, or makes one character of several.
-        return self._greedy(text)
+        return self._greedy(data)
 
     def _greedy(self, text: bytes) -> list[int]:
         found: list[int] = []
@@ -65,3 +67,9 @@ class _Words:
                 # What no token spells cannot be forced: the masks are what decides.
                 return found
         return found
+
+
+def _both(text: bytes | str) -> tuple[bytes, str]:
+    if isinstance(text, str):
+        return text.encode(), text
+    return text, text.decode("utf-8", "replace")

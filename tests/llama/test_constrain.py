@@ -1,0 +1,391 @@
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protos.inference.v1 import inference_pb2 as pb
+from services.llama.constrain import ConstraintError, Constraints, matcher
+from services.llama.interface import SpecialToken
+from services.worker.errors import InvalidField
+from tests.llama.constrained import allowed, answer, choice, compiled, constraints, schema, takes
+from tests.llama.fake_runtime import BOS, EOS, FakeVocabulary
+
+SEEDS = st.integers(0, 2**32)
+# A random answer takes up to a second where the cores are busy.
+answers = settings(max_examples=40, deadline=None)
+POINT = schema(
+    {
+        "type": "object",
+        "properties": {"name": {"enum": ["a", "bc"]}, "x": {"type": "integer"}},
+        "required": ["name", "x"],
+        "additionalProperties": False,
+    }
+)
+
+
+@answers
+@given(SEEDS)
+def test_json_object_is_any_object(seed):
+    text = answer(compiled(pb.Constraint(json_object=True)), seed)
+    assert text is not None
+    assert isinstance(json.loads(text), dict)
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("{}", True),
+        ('{"a": [1, -2.5e3, null, {"b": "x"}], "c": true}', True),
+        ('{\n  "a": 1,\n  "b": "é\\n"\n}', True),
+        ('{"a":1}', True),
+        ("[]", False),
+        ("1", False),
+        (" {}", False),
+        ("{}\n", False),
+        # White space has an end.
+        ('{"a":  1}', False),
+        ('{"a":\n\n1}', False),
+        ('{"a": 1' + "\n" + " " * 20 + "}", True),
+        ('{"a": 1' + "\n" + " " * 21 + "}", False),
+    ],
+)
+def test_json_objects(text: str, taken: bool):
+    assert takes(pb.Constraint(json_object=True), text) == taken
+
+
+REGEXES = [
+    r"[a-c]{2,4}",
+    r"(?:ab|a|b)*c?",
+    r"\d{3}-\d{4}\s?",
+    r"(a+)+",
+    r"(a|aa)+b",
+    r"[^\n]{0,5}é+",
+    r"(?i)yes|no",
+    r"x*",
+    r"^abc$",
+    r"[]a]+[^]]",
+    r"[0-9a-c]+@[a-z]+\.(com|org)",
+]
+
+
+@answers
+@given(st.sampled_from(REGEXES), SEEDS)
+def test_an_answer_matches_its_regex_as_a_whole(pattern, seed):
+    text = answer(compiled(pb.Constraint(regex=pattern)), seed, soft=10)
+    assert text is not None
+    assert re.fullmatch(pattern, text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"), [("a|ab|abc", "ab"), ("x*", ""), ("a.c", "aéc"), ("a|^b", "b")]
+)
+def test_what_a_regex_matches_can_come(pattern: str, text: str):
+    assert takes(pb.Constraint(regex=pattern), text)
+    assert not takes(pb.Constraint(regex=pattern), text + "!")
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+
+
+@answers
+@given(st.lists(TEXTS, min_size=1, max_size=8), SEEDS)
+def test_every_choice_can_come_and_nothing_else(values, seed):
+    constraint = choice(*values)
+    assert all(takes(constraint, value) for value in values)
+    assert answer(compiled(constraint), seed) in values
+
+
+def test_a_thousand_long_choices():
+    values = [f"{number:04}" * 1024 for number in range(1024)]
+    matcher = compiled(choice(*values)).matcher()
+    assert bytes(allowed(matcher)) == b"01"
+    for byte in b"0999":
+        matcher.accept(byte)
+    assert matcher.forced()[:4] == list(b"0999")
+
+
+def test_lark():
+    constraint = pb.Constraint(
+        lark='%import common.INT\n%ignore " "\nstart: sum // a sum\nsum: INT ("+" sum)?'
+    )
+    assert takes(constraint, "1 + 23")
+    assert not takes(constraint, "1 +")
+
+
+def test_the_text_may_end_exactly_where_the_mask_says():
+    matcher = compiled(pb.Constraint(regex="ab?")).matcher()
+    assert allowed(matcher) == [ord("a")]
+    matcher.accept(ord("a"))
+    assert allowed(matcher) == [ord("b"), EOS]
+    assert not matcher.finished
+    matcher.accept(ord("b"))
+    assert allowed(matcher) == [EOS]
+    assert matcher.finished
+
+
+def test_control_tokens_never_come():
+    matcher = compiled(pb.Constraint(regex=r"(?s).*")).matcher()
+    for _ in range(5):
+        tokens = allowed(matcher)
+        assert EOS in tokens
+        assert BOS not in tokens
+        matcher.accept(ord("<"))
+    # Their text may, as letters.
+    assert takes(pb.Constraint(regex=r"(?s).*"), "</s><s>")
+
+
+@answers
+@given(SEEDS)
+def test_what_is_taken_back_was_never_there(seed):
+    chance = np.random.default_rng(seed)
+    matcher = compiled(POINT).matcher()
+    # Before each of the tokens accepted.
+    masks: list[np.ndarray] = []
+    for step in range(60):
+        masks.append(matcher.mask().copy())
+        if matcher.finished:
+            break
+        matcher.accept(int(chance.choice(allowed(matcher))))
+        if step % 5 == 4:
+            back = int(chance.integers(1, len(masks) + 1))
+            matcher.rollback(back)
+            del masks[len(masks) - back + 1 :]
+            assert (matcher.mask() == masks.pop()).all()
+
+
+@pytest.mark.parametrize("pattern", ["a", "ab?"])
+def test_an_end_can_be_taken_back(pattern: str):
+    matcher = compiled(pb.Constraint(regex=pattern)).matcher()
+    matcher.accept(ord("a"))
+    before = allowed(matcher)
+    matcher.accept(EOS)
+    assert matcher.finished
+    matcher.rollback(1)
+    assert allowed(matcher) == before
+    matcher.accept(EOS)
+    matcher.rollback(2)
+    assert allowed(matcher) == [ord("a")]
+
+
+def test_an_end_is_allowed_only_where_the_text_may_end():
+    matcher = compiled(choice("ab")).matcher()
+    matcher.accept(ord("a"))
+    with pytest.raises(ConstraintError):
+        matcher.accept(EOS)
+
+
+def test_forced_tokens_are_those_that_must_come():
+    matcher = compiled(POINT).matcher()
+    for byte in b"{":
+        matcher.accept(byte)
+    # White space may come before the name: nothing is forced.
+    assert matcher.forced() == []
+    matcher.accept(ord('"'))
+    forced = matcher.forced()
+    assert bytes(forced) == b'name"'
+    for token in forced:
+        assert allowed(matcher) == [token]
+        matcher.accept(token)
+
+
+def test_choices_of_one_grammar_do_not_see_each_other():
+    grammar = compiled(POINT)
+    one, other = grammar.matcher(), grammar.matcher()
+    one.accept(ord("{"))
+    assert allowed(other) == [ord("{")]
+    assert allowed(grammar.matcher()) == [ord("{")]
+
+
+def test_a_token_that_is_not_allowed_is_an_error_not_a_wrong_text():
+    matcher = compiled(POINT).matcher()
+    with pytest.raises(ConstraintError):
+        matcher.accept(ord("x"))
+    with pytest.raises(ConstraintError):
+        matcher.mask()
+    assert not matcher.finished
+
+
+def test_where_nothing_can_come_is_an_error():
+    # No value of "a" can be spelled, which shows only there.
+    hopeless = {"type": "string", "pattern": "^[\u0001]$"}
+    matcher = compiled(
+        schema({"type": "object", "properties": {"a": hopeless}, "required": ["a"]})
+    ).matcher()
+    for byte in b'{"a": ':
+        matcher.accept(byte)
+    with pytest.raises(ConstraintError):
+        matcher.mask()
+
+
+def test_an_ambiguous_grammar_gets_so_far_and_no_farther(monkeypatch):
+    monkeypatch.setattr(matcher, "_SLOW", 0.0005)
+    following = compiled(pb.Constraint(lark='start: a\na: a a | a a a | "x" | ""')).matcher()
+    with pytest.raises(ConstraintError, match="slow"):
+        for _ in range(2000):
+            following.mask()
+            following.accept(ord("x"))
+
+
+DEEP = "(" * 60_000
+HOSTILE = {
+    "unbalanced": pb.Constraint(regex="a("),
+    "look-around": pb.Constraint(regex="a(?=b)"),
+    "back reference": pb.Constraint(regex=r"(a)\1"),
+    "nothing matches": pb.Constraint(regex="[a&&b]"),
+    "deep": pb.Constraint(regex=DEEP + ")" * 60_000),
+    "large": pb.Constraint(regex="((a{1000}){1000}){1000}"),
+    "large and open": pb.Constraint(regex="((a{1000,}){1000,}){1000,}"),
+    "class that never ends": pb.Constraint(regex="[" * 60_000),
+    "lark: deep": pb.Constraint(lark="start: " + DEEP + '"a"' + ")" * 60_000),
+    "lark: no start": pb.Constraint(lark='a: "b"'),
+    "lark: undefined": pb.Constraint(lark="start: a"),
+    "lark: rules": pb.Constraint(
+        lark="start: a0\n" + "".join(f"a{i}: a{i + 1}\n" for i in range(4000)) + 'a4000: "x"'
+    ),
+    "lark: terminals": pb.Constraint(
+        lark="start: A0\n" + "".join(f"A{i}: A{i + 1} A{i + 1}\n" for i in range(30)) + 'A30: "x"'
+    ),
+    "lark: alternatives": pb.Constraint(lark="start: " + '"a"|' * 15_000 + '"a"'),
+    "lark: regex": pb.Constraint(lark="start: /(a{1000}){1000}/"),
+    "lark: numbers": pb.Constraint(lark='start: (("a"){1000}){100000}'),
+    "lark: token": pb.Constraint(lark="start: <[257]>"),
+    "lark: special": pb.Constraint(lark="start: <|end|>"),
+    "lark: options": pb.Constraint(lark='%llguidance {"no_forcing": true}\nstart: "a"'),
+    "lark: schema": pb.Constraint(lark='start: %json {"x-guidance": {"lenient": true}}'),
+    "lark: attribute": pb.Constraint(lark='start: a\na[stop="x"]: /.*/'),
+    "lark: other grammar": pb.Constraint(lark="start: @other"),
+    "lark: file": pb.Constraint(lark="%import .secrets\nstart: X"),
+    "lark: no text": pb.Constraint(lark="start: start"),
+    "lark: not": pb.Constraint(lark="\x00\x01"),
+    "lark: string": pb.Constraint(lark='start: "' + "a" * 60_000),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_cannot_be_used_is_refused_soon(name: str):
+    constraint = HOSTILE[name]
+    started = time.process_time()
+    with pytest.raises(InvalidField) as error:
+        compiled(constraint)
+    assert time.process_time() - started < 2
+    assert error.value.metadata["field"] == f"constraint.{constraint.WhichOneof('kind')}"
+    assert 0 < len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(.*a){50}.{100}", "(a|b|ab)*c{5000}", "((a|b)*a(a|b){14}x?)+", "[ab]*a[ab]{200}", "(x+x+)+y"],
+)
+def test_hard_regexes_cost_little_or_fail(pattern: str):
+    following = compiled(pb.Constraint(regex=pattern)).matcher()
+    try:
+        for step in range(300):
+            started = time.process_time()
+            tokens = [token for token in allowed(following) if token in {*b"abx"}] or [EOS]
+            following.accept(tokens[step % len(tokens)])
+            assert time.process_time() - started < 1
+            if EOS in tokens:
+                break
+    except ConstraintError:
+        pass
+
+
+def test_what_was_compiled_is_kept_for_a_while():
+    small = Constraints(FakeVocabulary())
+    first = small.compile(choice("a"))
+    assert small.compile(choice("a")) is first
+    for number in range(60):
+        small.compile(choice(f"b{number}"))
+        if number < 20:
+            assert small.compile(choice("a")) is first
+    assert small.compile(choice("a")) is not first
+
+
+def test_several_threads_compile_and_follow():
+    errors: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            for number in range(20):
+                constraint = choice(f"a{number}", f"ab{number}")
+                assert answer(compiled(constraint), seed) in set(constraint.choice.values)
+                assert answer(compiled(POINT), seed + number)
+        except BaseException as error:  # noqa: BLE001 -- told below
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+class Endless(FakeVocabulary):
+    ends = frozenset()
+
+
+class Nothing(FakeVocabulary):
+    def piece(self, token: int, *, special: bool) -> bytes:
+        return b""
+
+
+class Broken(FakeVocabulary):
+    size = -1
+
+
+@pytest.mark.parametrize("vocabulary", [Endless(), Nothing(), Broken()])
+def test_a_vocabulary_that_cannot_be_used_is_no_error(vocabulary):
+    assert not Constraints(vocabulary).available
+    assert constraints().available
+
+
+class Words(FakeVocabulary):
+    """Tokens of several bytes, one twice, two ends, a control token in the middle, a gap."""
+
+    words = (b"<s>", b"{", b"{", b'"', b'{"', b'":', b"a", b"</s>", b"", b"}", b"1", b" 1", b"<e>")
+    size = len(words)
+    bos, eos = 0, 7
+    ends = frozenset((7, 12))
+    special: Mapping[str, SpecialToken] = {
+        "<s>": SpecialToken(0),
+        "</s>": SpecialToken(7),
+        "<e>": SpecialToken(12),
+    }
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        # As some do: a space in front.
+        return [11, *(self.words.index(letter.encode()) for letter in text[1:])]
+
+    def piece(self, token: int, *, special: bool) -> bytes:
+        return self.words[token] if special or token not in (0, 7, 12) else b""
+
+
+def test_tokens_of_several_bytes():
+    made = Constraints(Words())
+    matcher = made.compile(
+        schema({"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]})
+    ).matcher()
+    assert allowed(matcher, Words.size) == [1, 2, 4]
+    matcher.accept(4)
+    assert allowed(matcher, Words.size) == [6]
+    for token in (6, 5):
+        matcher.accept(token)
+    assert allowed(matcher, Words.size) == [10, 11]
+    for token in (11, 9):
+        matcher.accept(token)
+    assert matcher.finished
+    assert allowed(matcher, Words.size) == [7, 12]
+
+
+def test_forced_tokens_spell_the_text_though_the_tokenizer_adds_to_it():
+    matcher = Constraints(Words()).compile(pb.Constraint(regex='a"1')).matcher()
+    assert matcher.forced() in ([6, 3, 10], [6, 3], [6])

@@ -190,7 +190,7 @@ class Engine:
         # A decode can take a second: those that failed hear of it before.
         self._emit()
         if not work:
-            self._sleep()
+            self._sleep(began)
             return
         logits = self._decode(work)
         if logits is not None:
@@ -272,11 +272,14 @@ class Engine:
             outbox, self._outbox = self._outbox, []
             self._loop.call_soon_threadsafe(self._deliver, outbox)
 
-    def _sleep(self) -> None:
-        """Until there is news, a deadline passes, or one that is paused counts as stalled."""
+    def _sleep(self, planned: float) -> None:
+        """Until there is news, a deadline passes, or one that is paused counts as stalled.
+
+        `planned`: when there was nothing to do. What has passed since was not looked at yet.
+        """
         now = self._clock()
         moments = [s.job.deadline for s in self._roster.everyone()]
-        moments += [at for s in self._roster.running.values() if (at := stalls_at(s)) > now]
+        moments += [at for s in self._roster.running.values() if (at := stalls_at(s)) > planned]
         next_moment = min((at for at in moments if at is not None), default=math.inf)
         timeout = min(_LONGEST_SLEEP, max(0.0, next_moment - now))
         with contextlib.suppress(queue.Empty):

@@ -43,6 +43,8 @@ class Roster:
         self._fairness = Fairness()
         # LoRA adapter of the batch that was planned last.
         self.adapter = ""
+        # The runtime had less room than it says, and has evaluated nothing since.
+        self._crowded = False
 
     def __repr__(self) -> str:
         return f"<Roster {len(self.running)} running, {len(self.waiting)} waiting, {self.kv}>"
@@ -81,11 +83,12 @@ class Roster:
         victims = scheduler.make_room(self._candidates(now), self._limits)
         for number in victims:
             self._preempt(self.running[number])
-        if not victims:
+        readers = [s for s in self.running.values() if s.paused_since is None]
+        # Those who had to step back must not be in the way of the next batch again.
+        if not victims and not (self._crowded and readers):
             self._let_in(now)
-        for sequence in self.running.values():
-            sequence.guess(self._limits.drafts)
         self.adapter = self._whose_turn()
+        self._guess()
         candidates = [
             # The others keep their cells and wait: a batch has one adapter.
             candidate
@@ -97,6 +100,17 @@ class Roster:
         self.kv.make_room(sum(item.count + item.draft for item in work))
         return [(self.running[item.id], item) for item in work]
 
+    def _guess(self) -> None:
+        """Looks for drafts where rows are left for them: each costs time and memory."""
+        turn = [
+            s
+            for s in self.running.values()
+            if s.paused_since is None and s.job.adapter == self.adapter
+        ]
+        spare = self._limits.drafts - sum(len(s.tokens) - s.cached == 1 for s in turn)
+        for sequence in turn:
+            sequence.guess(spare)
+
     def _whose_turn(self) -> str:
         """The adapter of the next batch: each that is wanted in turn."""
         wanted = sorted({s.job.adapter for s in self.running.values() if s.paused_since is None})
@@ -105,10 +119,12 @@ class Roster:
 
     def evaluated(self, work: Planned) -> None:
         """The batch has gone through: the cells are there."""
+        self._crowded = False
         for sequence, item in work:
             self.kv.grow(_slot(sequence), item.count + item.draft)
             decoded = int(sequence.timings.first_token > 0 and item.count == 1)
-            self._fairness.charge(sequence.job.tenant, item.count - decoded, decoded)
+            prefill = item.count - decoded + item.draft
+            self._fairness.charge(sequence.job.tenant, prefill, decoded)
 
     def sampled(self, sequence: Sequence, item: Work, known: int) -> None:
         """The sequence, which knew so many tokens before, has looked at its logits."""
@@ -131,6 +147,7 @@ class Roster:
             return [sequence for sequence, _ in work]
         self._preempt(self.running[victim.id])
         self.kv.evict_idle()
+        self._crowded = True
         return []
 
     def _candidates(self, now: float) -> list[Candidate]:
@@ -148,8 +165,8 @@ class Roster:
             return
         for sequence in self._queue():
             prefix = self._find(sequence)
-            if prefix.promised - prefix.cells >= _WORTH_WAITING:
-                continue  # another one is computing the same cells just now
+            if self._worth_waiting(sequence, prefix):
+                continue
             candidate = sequence.candidate(prefix.spans, cached=prefix.cells, stalled=False)
             gone = scheduler.make_place(running, candidate, self._limits)
             if gone is None:
@@ -159,6 +176,13 @@ class Roster:
             # What gave its place up may have cells to share, too.
             self._admit(sequence, self._find(sequence) if gone else prefix, now)
             running = self._candidates(now)
+
+    def _worth_waiting(self, sequence: Sequence, prefix: Prefix) -> bool:
+        """Whether another one is computing the same cells just now, and not later than it would."""
+        if prefix.promised - prefix.cells < _WORTH_WAITING:
+            return False
+        makers = (s for s in self.running.values() if s.slot == prefix.maker)
+        return any(maker.job.priority >= sequence.job.priority for maker in makers)
 
     def _queue(self) -> Many[Sequence]:
         """Those that wait and whose readers read, first to be served first."""

@@ -8,8 +8,9 @@ import pytest
 
 from services.llama import scheduler
 from services.llama.engine import Engine, EngineLimits
+from services.llama.roster import STALLED_SECONDS
 from services.worker.errors import EngineFailed
-from tests.llama.engine_kit import job, read
+from tests.llama.engine_kit import job, only, read, until
 from tests.llama.fake_runtime import FakeRuntime
 
 
@@ -34,3 +35,23 @@ async def test_one_that_cannot_be_planned_does_not_end_the_engine(monkeypatch):
     finally:
         await engine.stop()
     assert engine.load.waiting == 0
+
+
+async def test_one_that_stalls_between_plan_and_sleep_still_gives_its_slot_up(start):
+    engine = start(FakeRuntime(), parallel=1)
+    now = [1.0]
+    engine._clock = lambda: now[0]
+    slow = engine.submit(job("slow", tokens=300))
+    await until(lambda: only(slow).paused)
+    plan = engine._roster.plan
+
+    def planned_just_before(at):
+        work = plan(at)
+        now[0] += STALLED_SECONDS + 1.0
+        return work
+
+    engine._roster.plan = planned_just_before
+    late = engine.submit(job("late", tokens=3))
+    text, _, _ = await asyncio.wait_for(read(late), 30)
+    assert text
+    await read(slow)

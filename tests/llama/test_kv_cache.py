@@ -143,6 +143,9 @@ class CacheMachine(RuleBasedStateMachine):
         # What is there already need not be promised.
         assert max(prefix.promised, best) == max(promised, best)
         assert (prefix.slot is None) == (best == 0)
+        assert (prefix.maker is None) == (prefix.promised == 0)
+        if prefix.maker is not None:
+            assert self.running[prefix.maker].tokens[: prefix.promised] == tokens[: prefix.promised]
         if prefix.slot is not None:
             assert tokens_in(self.runtime, prefix.slot)[:best] == tokens[:best]
             assert sum(length for _, length in prefix.spans) == best
@@ -237,7 +240,7 @@ def test_a_cache_of_all_or_nothing_promises_only_what_it_can_share():
     slot = kv.acquire([1] * 50 + [2], "", Prefix())
     evaluate(runtime, kv, slot, [1] * 30)
     # In the middle of its prompt it happens to be shareable, at the end it never is.
-    assert kv.find([1] * 50 + [3], "", 50) == Prefix(30, slot, 0, kv.spans(slot))
+    assert kv.find([1] * 50 + [3], "", 50) == Prefix(30, slot, spans=kv.spans(slot))
     evaluate(runtime, kv, slot, [1] * 20 + [2])
     assert kv.find([1] * 50 + [3], "", 50) == Prefix()
     assert kv.find([1] * 50 + [2, 3], "", 51).cells == 51

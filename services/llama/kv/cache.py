@@ -29,6 +29,7 @@ class Prefix:
     slot: int | None = None
     # Cells that a running slot, still in its prefill, is going to have; of use if more than that.
     promised: int = 0
+    maker: int | None = None
     spans: Spans = ()
 
 
@@ -85,22 +86,22 @@ class KvCache:
         tree = self._trees.get(namespace)
         if tree is None or most <= 0:
             return Prefix()
-        best, donor, promised = 0, None, 0
+        best, donor, promised, maker = 0, None, 0, None
         for matched, slots in tree.match(tokens):
             limit = min(matched, most)
             if limit <= best:
                 break
             for number in slots:
                 slot = self._slots[number]
-                if slot.running:
-                    promised = max(promised, self._shareable(slot.tokens, limit))
+                if slot.running and self._shareable(slot.tokens, limit) > promised:
+                    promised, maker = self._shareable(slot.tokens, limit), number
                 cells = self._shareable(slot.cells, limit)
                 if cells > best:
                     best, donor = cells, number
                     if best == limit:
                         break  # nobody has more; many may go through this node
         spans = self._ledger.spans(donor, best) if donor is not None else ()
-        return Prefix(best, donor, promised, spans)
+        return Prefix(best, donor, promised, maker, spans)
 
     def _shareable(self, cells: int, matched: int) -> int:
         """Of a slot's cells, how many one can use that has so many of its tokens."""

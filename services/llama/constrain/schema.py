@@ -89,7 +89,7 @@ class _Audit:
             levels += self._deepest
             if levels > MAX_LEVELS:
                 raise problem(pointer, "references lead too deep")
-        self._refuse_endless(root, definitions)
+        root, definitions = _without_endless(root, definitions)
         assert isinstance(root, dict)
         return {**root, "$defs": definitions} if definitions else root
 
@@ -164,27 +164,43 @@ class _Audit:
             self._targets.append(target)
         return f"#/$defs/{self._names[target]}"
 
-    def _refuse_endless(self, root: Any, definitions: dict[str, Any]) -> None:
-        """Makes what no finite value satisfies false; raises Problem where that is the root.
 
-        The library would follow such a schema until the context is full.
-        """
-        finite: set[str] = set()
-        while True:
-            # What was found last is what others are made of.
-            found = {
-                name
-                for name in reversed(definitions)
-                if name not in finite and _is_finite(definitions[name], finite)
-            }
-            if not found:
-                break
-            finite |= found
-        if not _is_finite(root, finite):
-            raise problem("", "no finite value satisfies it")
-        for name in definitions:
-            if name not in finite:
-                definitions[name] = False
+def _without_endless(root: Any, definitions: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Root and definitions without what no finite value satisfies.
+
+    The library would follow such a schema until the context is full. Raises Problem where nothing
+    is left.
+    """
+    finite: set[str] = set()
+    found = True
+    while found:
+        found = False
+        # What was found last is what others are made of.
+        for name in reversed(definitions):
+            if name not in finite and _is_finite(definitions[name], finite):
+                finite.add(name)
+                found = True
+    if not _is_finite(root, finite):
+        raise problem("", "no finite value satisfies it")
+    return _pruned(root, finite), {
+        name: _pruned(schema, finite) for name, schema in definitions.items() if name in finite
+    }
+
+
+def _pruned(schema: Any, finite: set[str]) -> Any:
+    """The schema with false for what has no finite value."""
+    if isinstance(schema, bool):
+        return schema
+    if not _is_finite(schema, finite):
+        return False
+    out = dict(schema)
+    for name in schema.keys() & {"items", "additionalProperties"}:
+        out[name] = _pruned(schema[name], finite)
+    for name in schema.keys() & {"allOf", "anyOf", "oneOf", "prefixItems"}:
+        out[name] = [_pruned(inner, finite) for inner in schema[name]]
+    for name in schema.keys() & {"properties", "patternProperties"}:
+        out[name] = {key: _pruned(inner, finite) for key, inner in schema[name].items()}
+    return out
 
 
 _MISSING = object()

@@ -54,7 +54,7 @@ class World:
         self.residence = Residence(self._load, self._unload, seconds, lambda: self.busy)
 
     async def _load(self) -> int:
-        assert not (self.loading or self.unloading), "two changes at once"
+        assert (self.loading or self.unloading) is None, "two changes at once"
         self.loads += 1
         self.loading = self.loop.create_future()
         try:
@@ -65,7 +65,7 @@ class World:
         return loaded
 
     async def _unload(self, loaded: int) -> None:
-        assert not (self.loading or self.unloading), "two changes at once"
+        assert (self.loading or self.unloading) is None, "two changes at once"
         self.unloads += 1
         self.alive.remove(loaded)
         self.unloading = self.loop.create_future()

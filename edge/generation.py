@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -47,7 +48,7 @@ class Generation:
     """Reads `started` with `start`, then deltas and `finished` with `next`; `close` ends it.
 
     All raise ApiError. `timeout` is for all of it, in seconds from now. `max_resumes`: how often
-    it may go on elsewhere once something was delivered.
+    it may go on elsewhere once something was delivered; `on_cut` hears what became of it then.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Generation:
         timeout: float,
         patience: Patience,
         max_resumes: int,
+        on_cut: Callable[[Outcome], None],
     ) -> None:
         self._pool = pool
         self._model = model
@@ -68,6 +70,9 @@ class Generation:
         self._metadata = ((REQUEST_ID_KEY, request_id),)
         self._patience = patience
         self._max_resumes = max_resumes
+        self._on_cut = on_cut
+        # How often another worker went on with it.
+        self.resumed = 0
         # The caller's own wish; workers that can be resumed are asked for them anyway.
         self._wants_ids = request.output.token_ids
         self._loop = asyncio.get_running_loop()
@@ -83,7 +88,6 @@ class Generation:
         self._identity = ""
         # A worker was lost after something was delivered, and none has taken over yet.
         self._cut = False
-        self.outcomes: list[Outcome] = []
         # What the last attempt failed with; what ends the generation from outside.
         self._last: ApiError | None = None
         self._ended: ApiError | None = None
@@ -96,11 +100,6 @@ class Generation:
     def worker(self) -> str:
         """Address of the worker that has, or last had, the request; empty before."""
         return self._lease.worker.address if self._lease else ""
-
-    @property
-    def resumed(self) -> int:
-        """How often another worker went on with it."""
-        return self.outcomes.count(Outcome.RESUMED)
 
     async def start(self) -> pb.Started:
         """Waits until a worker has admitted the request."""
@@ -265,14 +264,15 @@ class Generation:
 
     def _went_on(self) -> None:
         self._cut = False
-        self.outcomes.append(Outcome.RESUMED)
+        self.resumed += 1
+        self._on_cut(Outcome.RESUMED)
         log.info("answer resumed", worker=self.worker, request_id=self._request_id)
 
     def _fail(self, error: ApiError, outcome: Outcome) -> NoReturn:
         """Ends it with this error; the outcome counts where an answer was cut off."""
         if self._cut:
             self._cut = False
-            self.outcomes.append(outcome)
+            self._on_cut(outcome)
         raise error
 
     async def _complete(self) -> None:

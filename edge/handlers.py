@@ -150,8 +150,6 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
             return await _whole(ctx, edge, generation, chat, header)
         finally:
             ctx.worker, ctx.resumed = generation.worker, generation.resumed
-            for outcome in generation.outcomes:
-                edge.metrics.resumed.labels(str(outcome)).inc()
             edge.generations.discard(generation)
             generation.close()
 
@@ -176,6 +174,7 @@ def _generation(edge: Edge, ctx: Context, wanted: pb.GenerateRequest) -> Generat
             settings.admission_timeout, settings.first_token_timeout, settings.stall_timeout
         ),
         max_resumes=settings.max_resumes,
+        on_cut=lambda outcome: edge.metrics.resumed.labels(str(outcome)).inc(),
     )
 
 

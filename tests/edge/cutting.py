@@ -12,6 +12,7 @@ import grpc
 from common.transport import Failure, failure_status
 from edge.generation import Generation, Patience
 from edge.pool import Pool
+from edge.resume import Outcome
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker.errors import WorkerError
 
@@ -106,6 +107,7 @@ class World:
         ]
         self.requests: list[pb.GenerateRequest] = []
         self.timeouts: list[float] = []
+        self.outcomes: list[Outcome] = []
 
     def generation(self, max_resumes: int = 5, **fields: Any) -> Generation:
         request = pb.GenerateRequest(n=len(self._answers), **fields)
@@ -118,6 +120,7 @@ class World:
             timeout=5,
             patience=Patience(5, 5, 5),
             max_resumes=max_resumes,
+            on_cut=self.outcomes.append,
         )
 
     def _worker(self, attempt: Attempt, address: str) -> Any:

@@ -52,6 +52,7 @@ def generation(*events: Any) -> Generation:
         timeout=5,
         patience=Patience(5, 5, 5),
         max_resumes=5,
+        on_cut=lambda _: None,
     )
 
 

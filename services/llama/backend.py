@@ -27,7 +27,7 @@ from services.llama.resident import Loaded, ModelChangedError, Resident, Source
 from services.llama.runtime.embedding import EmbeddingModel
 from services.llama.stream import Ended
 from services.llama.template import plain
-from services.worker.backend import Backend, Call
+from services.worker.backend import Backend, Call, StartupError
 from services.worker.errors import (
     ContextLengthExceeded,
     InvalidField,
@@ -118,7 +118,8 @@ class LlamaBackend(Backend):
         except Exception as error:
             if not again:
                 raise
-            _log.exception("the model cannot be loaded again")
+            expected = isinstance(error, StartupError)
+            _log.error("reload failed", why=str(error), exc_info=None if expected else error)
             if isinstance(error, ModelChangedError):
                 self._lose(str(error))
             message = "the model cannot be loaded at the moment"

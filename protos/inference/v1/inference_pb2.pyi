@@ -77,7 +77,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 7
     """UNAVAILABLE. The worker finishes what it has and takes nothing new. Comes with RetryInfo."""
     ERROR_REASON_LOADING: _ErrorReason.ValueType  # 8
-    """UNAVAILABLE. The model is being loaded. Comes with RetryInfo."""
+    """UNAVAILABLE. The model is being loaded, or cannot be at the moment. Comes with RetryInfo."""
     ERROR_REASON_DEADLINE: _ErrorReason.ValueType  # 9
     """DEADLINE_EXCEEDED. metadata: `phase`, one of `queued`, `prefill`, `decode`."""
     ERROR_REASON_ENGINE_FAILED: _ErrorReason.ValueType  # 10
@@ -108,7 +108,7 @@ ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 6
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 7
 """UNAVAILABLE. The worker finishes what it has and takes nothing new. Comes with RetryInfo."""
 ERROR_REASON_LOADING: ErrorReason.ValueType  # 8
-"""UNAVAILABLE. The model is being loaded. Comes with RetryInfo."""
+"""UNAVAILABLE. The model is being loaded, or cannot be at the moment. Comes with RetryInfo."""
 ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 9
 """DEADLINE_EXCEEDED. metadata: `phase`, one of `queued`, `prefill`, `decode`."""
 ERROR_REASON_ENGINE_FAILED: ErrorReason.ValueType  # 10
@@ -2243,7 +2243,9 @@ class LoadReport(_message.Message):
     MAX_WAITING_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     incarnation: _builtins.str
-    """Drawn at start: a new value means that the worker's memory (its KV cache) is gone."""
+    """Drawn at start, and whenever the worker gives its memory back: a new value means that what was
+    in it (its KV cache) is gone.
+    """
     running: _builtins.int
     """Requests that are generating."""
     waiting: _builtins.int

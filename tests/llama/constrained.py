@@ -15,7 +15,7 @@ from services.llama.interface import Vocabulary
 from tests.llama.fake_runtime import EOS, FakeVocabulary
 
 # What an answer is brought to its end with, the best first.
-ENDING = b'"@}]).0nutlsrae'
+ENDING = b'"@}]),.0nutlsrae'
 # What makes an answer interesting.
 COMMON = b'{}[]":, \n-.eE0123456789abcxyz\\'
 

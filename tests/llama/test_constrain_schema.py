@@ -160,7 +160,7 @@ def test_an_answer_satisfies_its_schema(made, seed):
             check(made, text)
 
 
-PERSON = {
+PERSON: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "$id": "https://example.org/person",
     "title": "Person",

@@ -216,6 +216,12 @@ _FIELDS: Final[dict[str, str]] = {
     "chat.template_args_json": "chat_template_kwargs",
     "chat.documents_json": "documents",
     "cache_namespace": "cache_salt",
+    # The commonest of the names that clients have for these.
+    "constraint.regex": "guided_regex",
+    "constraint.choice.values": "guided_choice",
+    "constraint.choice": "guided_choice",
+    "constraint.gbnf": "guided_grammar",
+    "constraint.lark": "guided_grammar",
 }
 _PREFIXES: Final = ("sampling.", "stop.", "output.", "chat.")
 

@@ -104,9 +104,10 @@ class TextFormat(Part):
 
 
 class JsonObjectFormat(Part):
-    """Any JSON object."""
+    """Any JSON object; beyond OpenAI, as llama.cpp's server has it, one that satisfies a schema."""
 
     type: Literal["json_object"]
+    schema_: Annotated[Object | None, Field(alias="schema")] = None
 
 
 class JsonSchema(Part):
@@ -138,6 +139,28 @@ ResponseFormat = Annotated[
     | Annotated[OtherFormat, Tag("~other")],
     tagged("type", frozenset({"text", "json_object", "json_schema"})),
 ]
+
+# Beyond OpenAI: what vLLM calls guided decoding, and later structured outputs.
+Choices = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=4096)]],
+    FIRST,
+    Field(min_length=1, max_length=1024),
+]
+SchemaOrText = Annotated[
+    Annotated[str, Tag("~string")] | Annotated[Object, Tag("~object")],
+    string_or(dict, "~object", "one of a string or object"),
+]
+
+
+class StructuredOutputs(Part):
+    """Exactly one of these; a schema may be its JSON text."""
+
+    json_: Annotated[SchemaOrText | None, Field(alias="json")] = None
+    regex: str | None = None
+    choice: Choices | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+
 
 # ------------------------------------------------------------------------------------- request
 
@@ -228,3 +251,12 @@ class ChatRequest(Part):
     chat_template_kwargs: Object | None = None
     documents: Annotated[list[Object], FIRST, Field(max_length=1024)] | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+
+    # Beyond OpenAI, structured output: vLLM's names, then those of llama.cpp's server.
+    guided_json: SchemaOrText | None = None
+    guided_regex: str | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: str | None = None
+    structured_outputs: StructuredOutputs | None = None
+    grammar: str | None = None
+    json_schema: Object | None = None

@@ -7,15 +7,13 @@ from collections.abc import Collection, Iterator, Sequence
 
 import orjson
 
-from edge.errors import ApiError, invalid
-from edge.openai import media
+from edge.errors import ApiError, field_param, invalid
+from edge.openai import media, structured
 from edge.openai.chat_request import (
     AllowedToolChoice,
     ChatRequest,
     Function,
     FunctionName,
-    JsonObjectFormat,
-    JsonSchemaFormat,
     NamedToolChoice,
 )
 from edge.openai.messages import (
@@ -59,7 +57,9 @@ def translate(
     _sampling(request, out.sampling, seed)
     _stop(request, out.stop)
     _output(request, out.output)
-    _constraint(request, out)
+    constraint = structured.constraint(request)
+    if constraint is not None:
+        out.constraint.CopyFrom(constraint)
     if request.n is not None:
         out.n = request.n
     if request.best_of is not None:
@@ -83,7 +83,8 @@ def needs(request: pb.GenerateRequest) -> Iterator[tuple[pb.Capability.ValueType
                 need = pb.CAPABILITY_IMAGE if image else pb.CAPABILITY_AUDIO
                 yield need, f"messages[{at}].content[{place}]"
     if request.HasField("constraint"):
-        yield pb.CAPABILITY_CONSTRAINT, "response_format"
+        kind = request.constraint.WhichOneof("kind")
+        yield pb.CAPABILITY_CONSTRAINT, field_param(f"constraint.{kind}") or "response_format"
     if request.n > 1:
         yield pb.CAPABILITY_MULTIPLE_CHOICES, "n"
     if request.best_of > max(1, request.n):
@@ -296,14 +297,3 @@ def _output(request: ChatRequest, out: pb.OutputOptions) -> None:
     out.top_logprobs = request.top_logprobs or 0
     if request.skip_special_tokens is not None:
         out.skip_special_tokens = request.skip_special_tokens
-
-
-def _constraint(request: ChatRequest, out: pb.GenerateRequest) -> None:
-    match request.response_format:
-        case JsonObjectFormat():
-            out.constraint.json_object = True
-        case JsonSchemaFormat(json_schema=declared):
-            if declared.schema_ is None:
-                out.constraint.json_object = True
-            else:
-                out.constraint.json_schema = orjson.dumps(declared.schema_).decode()

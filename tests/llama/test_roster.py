@@ -41,9 +41,9 @@ class Steps:
         self.now = 1.0
         self.next_id = 0
 
-    def add(self, one: Job) -> Sequence:
+    def add(self, one: Job, context: int = 1024) -> Sequence:
         sequence = Sequence(
-            self.next_id, one, Stream(lambda: None), self.runtime.vocabulary, 1024, self.now
+            self.next_id, one, Stream(lambda: None), self.runtime.vocabulary, context, self.now
         )
         self.next_id += 1
         self.roster.add(sequence)

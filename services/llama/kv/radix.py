@@ -140,13 +140,11 @@ class PrefixTree:
 
     def _tidy(self, node: _Node) -> None:
         """After a slot has left the node: removes it if empty, joins what need not be apart."""
-        parent = node.parent
-        assert parent is not None
         if node.slots:
             self._join(node)
         else:
-            del parent.children[node.label[0]]
-        self._join(parent)
+            assert node.parent is not None
+            del node.parent.children[node.label[0]]
 
     def _join(self, node: _Node) -> None:
         """Joins a node with its only child if the same slots go through both."""

@@ -24,6 +24,8 @@ from .words import Values
 Pieces = list[tuple[str, bool]]
 ROWS = (256, 1024, 2048)
 SHARD_CHATS = 24_000
+# From this shard on much is repeated word for word: copying is what small models learn last.
+COPYING_FROM = 11
 PLAIN_ONLY = {
     d
     for d in DOMAINS
@@ -34,8 +36,10 @@ PLAIN_ONLY = {
 class Corpus:
     """Draws documents of every kind."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, *, copying: bool = False) -> None:
+        """`copying`: more of what repeats words that the model has never seen."""
         self.rng = rng
+        self.copying = copying
         self.talk = Talk(rng)
         self.box = Toolbox(rng)
         self.values = Values(rng)
@@ -214,9 +218,25 @@ class Corpus:
                 chat.user(asked).answer(", ".join(numbers))
         return render(chat)
 
+    def copies(self) -> Pieces:
+        """Several things to repeat, spell or call tools with."""
+        if self.rng.random() < 0.4:
+            return render(self.many_calls())
+        chat = Chat()
+        for _ in range(self.rng.randint(1, 5)):
+            if self.rng.random() < 0.75:
+                question, answer, thought = self.talk.echo()
+                chat.user(question).answer(answer, thought)
+            else:
+                item = self.talk.questions.spell()
+                chat.user(item.ask).answer(item.full)
+        return render(chat)
+
     def document(self) -> Pieces:
         """One document of any kind, as text pieces (text, learnt)."""
         r = self.rng
+        if self.copying and r.random() < 0.4:
+            return self.copies()
         roll = r.random()
         if roll < 0.006:
             return [
@@ -238,7 +258,7 @@ class Corpus:
 
 
 def documents(seed: int, count: int) -> Iterator[Pieces]:
-    corpus = Corpus(Random(f"caravan-demo {seed}"))
+    corpus = Corpus(Random(f"caravan-demo {seed}"), copying=seed > COPYING_FROM)
     for _ in range(count):
         yield corpus.document()
 

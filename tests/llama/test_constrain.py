@@ -309,6 +309,23 @@ def test_what_was_compiled_is_kept_for_a_while():
     assert small.compile(choice("a")) is not first
 
 
+def test_what_has_learned_too_much_is_forgotten():
+    small = Constraints(FakeVocabulary())
+    grammar = small.compile(choice("a"))
+    grammar.learned = 10
+    assert small.compile(choice("a")) is not grammar
+
+
+def test_errors_do_not_quote_the_text():
+    following = compiled(pb.Constraint(regex="secret[0-9]")).matcher()
+    for byte in b"secret":
+        following.accept(byte)
+    with pytest.raises(ConstraintError) as error:
+        following.accept(ord("q"))
+    assert "secret" not in str(error.value)
+    assert "q" not in str(error.value)
+
+
 def test_several_threads_compile_and_follow():
     errors: list[BaseException] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import llguidance
 import structlog
@@ -17,28 +18,46 @@ from services.llama.constrain.tokens import UnusableError, tokenizer
 from services.llama.interface import Vocabulary
 from services.worker.errors import InvalidField
 
-# Compiled grammars kept. What one learns while it is followed takes some MiB at the most, see below.
-_KEPT = 32
-# All work of the library is counted, in its own units, and ends with an error instead of going on:
-# fuel is spent at roughly 14 to 50 per microsecond, an item of the parser takes 50 ns, a state of the
-# lexer 1 to 2 KiB.
-_LIMITS = llguidance.LLParserLimits(
-    max_items_in_row=10_000,
-    initial_lexer_fuel=500_000,
-    step_lexer_fuel=200_000,
-    step_max_items=100_000,
-    max_lexer_states=50_000,
-    max_grammar_size=100_000,
-    # Its errors would quote what was generated.
-    verbose_errors=False,
-)
+# Compiled grammars kept, and for how long: seconds of processor time that its matchers took to learn.
+# What they learn is kept with it, 80 MiB a second at the worst.
+_KEPT = 16
+_MOST_LEARNED = 0.3
+# A state of the lexer takes 300 bytes where it only counts: a string of a limited length needs 9 of
+# them for each of its characters. Made of a regular expression it can take 20 KiB, so that one that
+# is made for it takes 400 MiB before it fails.
+_STATES_COUNTING = 100_000
+_STATES = 20_000
 # Once between any two parts of JSON: a space, or a new line with its indentation. Endless white space
 # is what small models fall into.
 _WHITESPACE = r"[ ]|\n[ \t]{0,20}"
-_JSON = llguidance.LLMatcher.grammar_from_json_schema
+_Library = llguidance.LLMatcher
 _MAX_MESSAGE = 200
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A grammar in the library's words, and how many states its lexer may have."""
+
+    grammar: str
+    states: int = _STATES
+
+
+def _limits(states: int) -> llguidance.LLParserLimits:
+    """All work of the library is counted, and ends with an error instead of going on."""
+    return llguidance.LLParserLimits(
+        max_items_in_row=10_000,
+        # Spent at roughly 14 to 50 per microsecond.
+        initial_lexer_fuel=500_000,
+        step_lexer_fuel=200_000,
+        # 50 ns each.
+        step_max_items=100_000,
+        max_lexer_states=states,
+        max_grammar_size=100_000,
+        # Its errors would quote what was generated.
+        verbose_errors=False,
+    )
 
 
 class Constraints:
@@ -73,7 +92,7 @@ class Constraints:
         key = (kind, constraint.SerializeToString(deterministic=True))
         with self._lock:
             grammar = self._kept.get(key)
-            if grammar is not None:
+            if grammar is not None and grammar.learned < _MOST_LEARNED:
                 self._kept.move_to_end(key)
                 return grammar
         try:
@@ -86,9 +105,11 @@ class Constraints:
                 self._kept.popitem(last=False)
         return grammar
 
-    def _compile(self, source: str) -> Grammar:
+    def _compile(self, source: _Source) -> Grammar:
         assert self._tokenizer is not None, "not available"
-        start = llguidance.LLMatcher(self._tokenizer, source, log_level=0, limits=_LIMITS)
+        start = llguidance.LLMatcher(
+            self._tokenizer, source.grammar, log_level=0, limits=_limits(source.states)
+        )
         if start.is_error():
             raise Problem(_words(start.get_error()))
         grammar = Grammar(start, self._size, self._ends)
@@ -102,17 +123,17 @@ class Constraints:
         return grammar
 
 
-def _json_object(constraint: pb.Constraint) -> str:
+def _json_object(constraint: pb.Constraint) -> _Source:
     del constraint
     return _json('{"type":"object"}')
 
 
-def _json_schema(constraint: pb.Constraint) -> str:
+def _json_schema(constraint: pb.Constraint) -> _Source:
     return _json(schema.prepare(constraint.json_schema))
 
 
-def _json(text: str) -> str:
-    return _JSON(
+def _json(text: str) -> _Source:
+    grammar = _Library.grammar_from_json_schema(
         text,
         overrides={
             "whitespace_pattern": _WHITESPACE,
@@ -122,29 +143,30 @@ def _json(text: str) -> str:
             "coerce_one_of": False,
         },
     )
+    return _Source(grammar, _STATES if '"pattern' in text else _STATES_COUNTING)
 
 
-def _regex(constraint: pb.Constraint) -> str:
+def _regex(constraint: pb.Constraint) -> _Source:
     regex.check(constraint.regex)
-    return llguidance.LLMatcher.grammar_from_regex(constraint.regex)
+    return _Source(_Library.grammar_from_regex(constraint.regex))
 
 
-def _choice(constraint: pb.Constraint) -> str:
+def _choice(constraint: pb.Constraint) -> _Source:
     # One terminal, which is a regular expression: of texts that begin alike each can be reached.
     texts = " | ".join(lark.string(value) for value in constraint.choice.values)
-    return llguidance.LLMatcher.grammar_from_lark(f"start: TEXT\nTEXT: {texts}\n")
+    return _Source(_Library.grammar_from_lark(f"start: TEXT\nTEXT: {texts}\n"))
 
 
-def _gbnf(constraint: pb.Constraint) -> str:
-    return llguidance.LLMatcher.grammar_from_lark(gbnf.to_lark(constraint.gbnf))
+def _gbnf(constraint: pb.Constraint) -> _Source:
+    return _Source(_Library.grammar_from_lark(gbnf.to_lark(constraint.gbnf)))
 
 
-def _lark(constraint: pb.Constraint) -> str:
+def _lark(constraint: pb.Constraint) -> _Source:
     lark.check(constraint.lark)
-    return llguidance.LLMatcher.grammar_from_lark(constraint.lark)
+    return _Source(_Library.grammar_from_lark(constraint.lark))
 
 
-_SOURCES: dict[str, Callable[[pb.Constraint], str]] = {
+_SOURCES: dict[str, Callable[[pb.Constraint], _Source]] = {
     "json_object": _json_object,
     "json_schema": _json_schema,
     "regex": _regex,

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 # The library's word for that nothing may come next and the text may not end either.
 NOTHING = "NoExtension"
-# Seconds of processor time, where a call usually takes some µs, and how often in all that may be
-# exceeded: where the lexer learns something it may. An ambiguous grammar, whose every step takes
-# longer than the one before, may not.
+# Seconds of processor time from which on a call, which usually takes some µs, is one that learned
+# something about the grammar, or was slow; and how many slow ones there may be in all. Those of an
+# ambiguous grammar get slower with every step.
+_LEARNS = 0.0001
 _SLOW = 0.02
 _MOST_SLOW = 16
 
@@ -34,16 +35,22 @@ class Grammar:
         self._start = start
         self._words = (vocabulary_size + 31) // 32
         self._ends = ends
+        # Seconds of processor time that its matchers took to learn about it, roughly: they learn for
+        # each other, and it is kept here.
+        self.learned = 0.0
 
     def matcher(self) -> Matcher:
-        """One for each choice; what one learns about the grammar the others know, too. Some µs."""
-        return Matcher(self._start.deep_copy(), self._words, self._ends)
+        """One for each choice; takes some µs."""
+        return Matcher(self, self._start.deep_copy(), self._words, self._ends)
 
 
 class Matcher:
     """What may come next in one choice. Not for two threads at the same time."""
 
-    def __init__(self, inner: llguidance.LLMatcher, words: int, ends: frozenset[int]) -> None:
+    def __init__(
+        self, grammar: Grammar, inner: llguidance.LLMatcher, words: int, ends: frozenset[int]
+    ) -> None:
+        self._grammar = grammar
         self._inner = inner
         self._ends = ends
         # The library counts some end tokens as accepted and some not: it sees none.
@@ -109,8 +116,13 @@ class Matcher:
 
     def _check(self, before: float) -> None:
         if self._inner.is_error():
-            raise ConstraintError(self._inner.get_error().partition("\n")[0])
-        if time.thread_time() - before > _SLOW:
+            # The rest may quote what was generated.
+            word, _, more = self._inner.get_error().partition("\n")[0].partition(":")
+            raise ConstraintError(f"{word}:{more}" if word == "lexer error" else word)
+        seconds = time.thread_time() - before
+        if seconds > _LEARNS:
+            self._grammar.learned += seconds
+        if seconds > _SLOW:
             self._slow += 1
             if self._slow > _MOST_SLOW:
                 raise ConstraintError("too slow")

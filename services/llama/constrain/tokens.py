@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import llguidance
 
 from services.llama.interface import Vocabulary
@@ -37,11 +39,6 @@ class _Words:
         self.bos_token_id = vocabulary.bos
         self.special_token_ids = sorted(special)
         self.tokens = [vocabulary.piece(token, special=True) for token in range(vocabulary.size)]
-        self._by_bytes: dict[bytes, int] = {}
-        for token, word in enumerate(self.tokens):
-            if word and token not in special:
-                self._by_bytes.setdefault(word, token)
-        self._longest = max(map(len, self._by_bytes), default=0)
 
     def __call__(self, text: bytes | str) -> list[int]:
         """The tokens of a text as the model knows it: they spell it and nothing else."""
@@ -52,6 +49,20 @@ class _Words:
             return found
         # The tokenizer adds a space in front, or makes one character of several.
         return self._greedy(data)
+
+    @cached_property
+    def _by_bytes(self) -> dict[bytes, int]:
+        # Most vocabularies never need it, and it takes some MiB.
+        special = set(self.special_token_ids)
+        return {
+            word: token
+            for token, word in reversed(list(enumerate(self.tokens)))
+            if word and token not in special
+        }
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._by_bytes), default=0)
 
     def _greedy(self, text: bytes) -> list[int]:
         found: list[int] = []

@@ -108,6 +108,8 @@ class Roster:
             if s.paused_since is None and s.job.adapter == self.adapter
         ]
         spare = self._limits.drafts - sum(len(s.tokens) - s.cached == 1 for s in turn)
+        if self._crowded:
+            spare = 0
         for sequence in turn:
             sequence.guess(spare)
 
@@ -142,6 +144,9 @@ class Roster:
         if self.kv.evict_idle():
             return []
         victim = scheduler.choose_victim(self._candidates(now))
+        if victim is None and not self._crowded:
+            self._crowded = True
+            return []  # once more, without drafts
         if victim is None:
             _log.error("no room for a single sequence", work=repr(work))
             return [sequence for sequence, _ in work]

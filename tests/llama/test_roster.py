@@ -12,11 +12,11 @@ from services.llama.job import Job, OutputParams
 from services.llama.load import Meter, Metrics
 from services.llama.lookup import SpeculationParams
 from services.llama.roster import Planned, Roster
-from services.llama.scheduler import Limits
+from services.llama.scheduler import Limits, Work
 from services.llama.sequence import Sequence
 from services.llama.stream import Stream
 from tests.llama.engine_kit import job
-from tests.llama.fake_runtime import FakeRuntime
+from tests.llama.fake_runtime import BOS, FakeRuntime
 
 SYSTEM = "You are a camel. You know the desert and every well in it. "
 
@@ -127,6 +127,28 @@ def test_a_runtime_that_always_has_less_room_than_it_says_serves_one_after_the_o
     for seed in range(3):
         steps.add(job(f"{seed} {SYSTEM}", tokens=6, seed=seed))
     steps.until_all_ended()
+
+
+class WithoutDrafts(FakeRuntime):
+    """Has no room for more than one token of a text that it has begun."""
+
+    def decode(self, chunks: Any) -> Any:
+        if any(chunk.start > 0 and len(chunk.tokens) > 1 for chunk in chunks):
+            raise NoRoomError
+        return super().decode(chunks)
+
+
+def test_one_that_is_alone_is_tried_without_its_draft_before_it_fails():
+    steps = Steps(WithoutDrafts(script="abcd" * 9))
+    only = steps.add(job("abcdabcd\x00", tokens=20))
+    only.tokens[-1] = BOS
+    steps.until_all_ended()
+    steps = Steps(FakeRuntime())
+    alone = steps.add(job("hello"))
+    work = [(alone, Work(alone.id, 5))]
+    steps.roster.plan(steps.now)
+    assert steps.roster.give_way(work, steps.now) == []
+    assert steps.roster.give_way(work, steps.now) == [alone]
 
 
 def test_one_that_stepped_back_is_let_in_when_those_that_stayed_are_paused():

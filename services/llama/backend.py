@@ -126,7 +126,11 @@ class LlamaBackend(Backend):
             raise Loading(message, retry_after=_LOAD_RETRY_SECONDS) from error
         self._metrics.load_seconds.observe(time.monotonic() - began)
         self._metrics.loaded.set(1)
-        return self._put_to_work(loaded)
+        try:
+            return self._put_to_work(loaded)
+        except BaseException:
+            loaded.close()
+            raise
 
     def _put_to_work(self, loaded: Loaded) -> Resident:
         embedding = loaded.embedding.service(

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from common.transport import channel_options
 from protos.inference.v1 import inference_pb2 as pb
 from protos.inference.v1 import inference_pb2_grpc as pb_grpc
-from services.llama import sizing
+from services.llama import resident, sizing
 from services.llama.backend import LlamaBackend
 from services.llama.config import LlamaSettings
 from services.llama.prompt import Prompts
@@ -240,22 +240,18 @@ async def test_another_model_in_the_place_of_the_first_ends_the_worker(serve, mo
     assert len(model.loads) == 1
 
 
-async def test_a_new_load_is_of_the_size_of_the_first(serve, model, monkeypatch):
-    sources = []
-
-    def load(source: Source) -> Loaded:
-        sources.append(source)
-        loaded: Loaded = model.load(source)
-        return loaded
-
-    monkeypatch.setattr("services.llama.resident.load", load)
-    monkeypatch.setattr("services.llama.host.available_memory", lambda: 2**34)
-    backend = await serve()
-    await until(lambda: model.resident == 0)
-    # What would be chosen for so little would be less.
-    monkeypatch.setattr("services.llama.host.available_memory", lambda: 3 * 2**27)
-    await generate(backend)
-    assert sources[0].plan.options == sources[1].plan.options
+def test_a_new_load_must_fit_in_the_size_of_the_first(monkeypatch):
+    memory = 2**30
+    monkeypatch.setattr("services.llama.host.available_memory", lambda: memory)
+    first = resident.find(LlamaSettings(model=str(MODEL)))
+    resident.check_again(first)
+    with pytest.raises(StartupError):
+        while True:
+            memory = int(memory * 0.9)
+            resident.check_again(first)
+    # A first load would take less.
+    less = resident.find(LlamaSettings(model=str(MODEL)))
+    assert less.plan.options.cells < first.plan.options.cells
 
 
 async def test_stopping_during_a_load_ends_it_first(serve, model):

@@ -145,6 +145,7 @@ class LlamaBackend(Backend):
             busy_prefill=settings.prefill_budget,
             prefill=settings.ubatch_size,
             drafts=plan.DRAFTS if settings.speculation else 0,
+            kept=None if settings.gpu_layers else plan.KEPT,
         )
         engine = Engine(loaded.runtime, limits, self._metrics, on_dead=self._on_dead)
         engine.start()

@@ -52,6 +52,8 @@ class EngineLimits:
     headroom: int = 64
     # Rows of a batch, decodes included, up to which drafts are evaluated; 0: no speculation.
     drafts: int = 16
+    # Idle cells that are kept, times the sequences that run. None: as many as there is room for.
+    kept: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Engine:
             prefill=limits.prefill,
             busy_prefill=limits.busy_prefill,
             headroom=limits.headroom,
+            kept=limits.kept,
             # What a draft got wrong must be taken back.
             drafts=min(limits.drafts, outputs) if runtime.partial else 0,
         )

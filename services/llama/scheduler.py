@@ -47,6 +47,8 @@ class Limits:
     headroom: int
     # Rows of a batch, decodes included, up to which drafts are evaluated.
     drafts: int
+    # Idle cells that are kept, times the sequences that run. None: as many as there is room for.
+    kept: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,8 @@ def test_json_objects(text: str, taken: bool):
 REGEXES = [
     r"[a-c]{2,4}",
     r"(?:ab|a|b)*c?",
-    r"\d{3}-\d{4}\s?",
+    # Python 3.11 knows fewer digits and spaces than Unicode has by now.
+    r"[0-9]{3}-[0-9]{4} ?",
     r"(a+)+",
     r"(a|aa)+b",
     r"[^\n]{0,5}é+",

@@ -111,6 +111,21 @@ async def test_idle_cells_make_room_least_recently_used_first(start):
     assert ended.reason is Finish.LENGTH
 
 
+async def test_the_more_run_the_fewer_idle_cells_are_kept(start):
+    runtime = FakeRuntime()
+    engine = start(runtime, kept=160)
+    for text in ("abc" * 30, "def" * 30):
+        await read(engine.submit(job(text, tokens=5)))
+    # Alone it may have so many idle cells beside it, of those that were used last.
+    await read(engine.submit(job("xyz", tokens=5)))
+    _, idle = engine._roster.kv.slots
+    assert idle > 0
+    assert engine._roster.kv.used <= 160 + 8
+    await asyncio.gather(*(read(engine.submit(job(f"{i}" * 9, tokens=30))) for i in range(8)))
+    _, ended, _ = await read(engine.submit(job("def" * 30, tokens=5)))
+    assert ended.usage.reused <= 20
+
+
 @pytest.mark.parametrize("partial", [True, False])
 async def test_a_cache_of_all_or_nothing_is_shared_as_a_whole(start, partial):
     runtime = FakeRuntime(partial=partial)

@@ -91,7 +91,7 @@ class LlamaSettings(WorkerSettings):
     ubatch_size: int = Field(default=512, ge=32, le=65536)
     """Most tokens that go through the compute graph together."""
 
-    prefill_budget: int = Field(default=256, ge=1, le=65536)
+    prefill_budget: int = Field(default=384, ge=1, le=65536)
     """Prompt tokens of a step in which others generate: more is throughput, less is smoothness."""
 
     speculation: bool = True

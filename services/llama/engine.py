@@ -46,7 +46,7 @@ class EngineLimits:
     # Sequences that run at once; at most the runtime's slots.
     parallel: int
     # Prefill tokens of a step in which streams are running, and of one in which none is.
-    busy_prefill: int = 256
+    busy_prefill: int = 384
     prefill: int = 512
     # KV cells that admission leaves to each sequence for what it will generate.
     headroom: int = 64

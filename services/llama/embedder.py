@@ -20,6 +20,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
 from services.llama.embed_plan import Demand, Limits, Piece, join, plan_step
+from services.llama.load import SECONDS
 from services.llama.pooling import EmbeddingRuntime, Part, Pool, Rows, Tokens, Vector
 from services.worker.errors import DeadlineExceeded, EngineFailed
 
@@ -48,7 +49,7 @@ class EmbedMetrics:
         self.step_seconds = Histogram(
             "caravan_llama_embed_step_seconds",
             "Duration of one batch of embed and rerank.",
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            buckets=SECONDS,
             registry=None,
         )
         self.waiting_tokens = Gauge(

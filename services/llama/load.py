@@ -13,7 +13,8 @@ from prometheus_client.registry import Collector
 from services.llama.scheduler import Work
 from services.llama.stream import Timings
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+# Buckets of what takes from a decode to a long prefill.
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 # Rates are averages over about this many seconds of work.
 _SMOOTHING = 5.0
 
@@ -35,7 +36,7 @@ class Metrics:
         self.step_seconds = Histogram(
             "caravan_llama_step_seconds",
             "Duration of one decode of the model.",
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=None,
         )
         self.batch_tokens = Histogram(
@@ -55,19 +56,19 @@ class Metrics:
         self.whole_step_seconds = Histogram(
             "caravan_llama_whole_step_seconds",
             "Duration of one step of the engine: planning, decoding, sampling and handing over.",
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=None,
         )
         self.time_to_first_token = Histogram(
             "caravan_llama_time_to_first_token_seconds",
             "From a request's arrival at the engine to its first token.",
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=None,
         )
         self.inter_token = Histogram(
             "caravan_llama_inter_token_seconds",
             "Between two tokens of a sequence; tokens of one step count as evenly spread.",
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=None,
         )
         self.prompt_tokens = Counter(

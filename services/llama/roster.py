@@ -97,15 +97,9 @@ class Roster:
             for candidate in self._candidates(now)
         ]
         work = scheduler.share_batch(candidates, self._limits)
-        self.kv.make_room(max(sum(i.count + i.draft for i in work), self._to_be_free()))
+        needed = sum(item.count + item.draft for item in work)
+        self.kv.make_room(max(needed, scheduler.to_be_free(candidates, self._limits)))
         return [(self.running[item.id], item) for item in work]
-
-    def _to_be_free(self) -> int:
-        """Cells that must not be idle: on CPUs every kept one makes each step longer for all."""
-        if self._limits.kept is None or not self.running:
-            return 0
-        running = union(self.kv.spans(_slot(s)) for s in self.running.values())
-        return self._limits.cells - running - self._limits.kept // len(self.running)
 
     def _guess(self) -> None:
         """Looks for drafts where rows are left for them: each costs time and memory."""

@@ -3,7 +3,8 @@
 A sequence is `length` tokens of which the first `cached` have their KV cells; the rest is
 pending. One pending token is a decode step, several are prefill: a prompt, or a sequence that
 was preempted and computes its cells again. Cells may be shared, so they are counted by the spans
-they lie in. Cells of idle slots are not seen here: they are evicted for whoever needs them. Rules:
+they lie in. Cells of idle slots are not seen here: they are evicted for whoever needs them, and as far as
+`to_be_free` says. Rules:
 
 1. Every sequence that decodes does so in every step. When cells run out, sequences give theirs
    up: first those whose reader does not read, then those of lowest priority, then the youngest.
@@ -109,6 +110,13 @@ def make_room(running: Sequence[Candidate], limits: Limits) -> tuple[int, ...]:
             return tuple(victims)
         kept.remove(victim)
         victims.append(victim.id)
+
+
+def to_be_free(running: Sequence[Candidate], limits: Limits) -> int:
+    """Cells that must not be idle: on a CPU every one that is kept makes each step longer."""
+    if limits.kept is None or not running:
+        return 0
+    return limits.cells - union(c.spans for c in running) - limits.kept // len(running)
 
 
 def choose_victim(running: Sequence[Candidate]) -> Candidate | None:

@@ -81,23 +81,13 @@ class Matcher:
         """
         before = time.thread_time()
         if token in self._ends:
-            accepted = self._ended = self._inner.is_accepting() and not self._ended
+            accepted = self._inner.is_accepting() and not self._ended
+            self._ended = self._ended or accepted
         else:
             accepted = not self._ended and self._inner.consume_token(token)
         self._check(before)
         if not accepted:
             raise ConstraintError("not allowed")
-
-    def rollback(self, count: int) -> None:
-        """Takes the last accepted tokens back. Raises ConstraintError."""
-        if count and self._ended:
-            self._ended = False
-            count -= 1
-        before = time.thread_time()
-        done = not count or self._inner.rollback(count)
-        self._check(before)
-        if not done:
-            raise ConstraintError("cannot be taken back")
 
     @property
     def finished(self) -> bool:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from services.llama.interface import Mask
 from services.llama.sampling.arrays import Floats, Ids
-
-Mask = NDArray[np.uint32]
 
 # The bounds that each byte of a mask puts on the logits of its 8 tokens.
 _BOUNDS = np.where(

@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from services.llama.interface import Logits
+from services.llama.interface import Logits, Mask
 from services.llama.sampling import masks, xtc
 from services.llama.sampling.arrays import Floats, Ids, tame
 from services.llama.sampling.draws import draw
 from services.llama.sampling.dry import Repeats
-from services.llama.sampling.masks import Mask
 from services.llama.sampling.mirostat import Control
 from services.llama.sampling.params import SamplingParams
 from services.llama.sampling.penalties import Counts, penalise

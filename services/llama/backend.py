@@ -138,14 +138,16 @@ class LlamaBackend(Backend):
         )
         if isinstance(loaded.runtime, EmbeddingModel):
             return Resident(loaded, None, embedding)
-        settings = self._settings
+        assert self._source is not None
+        settings, planned = self._settings, self._source.plan
         limits = EngineLimits(
             loaded.context,
             parallel=settings.parallel,
             busy_prefill=settings.prefill_budget,
             prefill=settings.ubatch_size,
             drafts=plan.DRAFTS if settings.speculation else 0,
-            kept=None if settings.gpu_layers else plan.KEPT,
+            kept=planned.kept,
+            parked=planned.parked,
         )
         engine = Engine(loaded.runtime, limits, self._metrics, on_dead=self._on_dead)
         engine.start()

@@ -94,6 +94,10 @@ class LlamaSettings(WorkerSettings):
     prefill_budget: int = Field(default=384, ge=1, le=65536)
     """Prompt tokens of a step in which others generate: more is throughput, less is smoothness."""
 
+    cache_ram: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    """MiB of memory for what ended sequences held in KV cells, so that prompts to come need not be
+    computed again; 0: none; unset: a quarter of what is left, 2048 at most."""
+
     speculation: bool = True
     """Whether tokens are guessed from the prompt and checked in the same step, where it pays."""
 

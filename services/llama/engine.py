@@ -18,8 +18,10 @@ from dataclasses import dataclass
 
 import structlog
 
+from services.llama import host
 from services.llama.interface import DecodeError, Logits, NoRoomError, Runtime
 from services.llama.job import Job
+from services.llama.kv.parking import Parking
 from services.llama.load import Load, Meter, Metrics
 from services.llama.roster import Planned, Roster, stalls_at
 from services.llama.scheduler import Limits
@@ -54,6 +56,8 @@ class EngineLimits:
     drafts: int = 16
     # Idle cells that are kept, times the sequences that run. None: as many as there is room for.
     kept: int | None = None
+    # Bytes of host memory for what idle cells held; 0: it is given up.
+    parked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,12 @@ class Engine:
         # Nobody reads the inbox any more.
         self._closed = False
         self._meter = Meter(runtime.cells, metrics or Metrics())
-        self._roster = Roster(runtime, limits_of_steps, self._meter)
+        parking = None
+        if limits.parked:
+            parking = Parking(
+                limits.parked, partial=runtime.partial, available=host.available_memory
+            )
+        self._roster = Roster(runtime, limits_of_steps, self._meter, parking)
         # What the event loop may look at: replaced as a whole after every step.
         self.load = Load()
         self._loop = asyncio.get_running_loop()

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 Mask = NDArray[np.uint32]
 # Raw logits of one position, shape (vocabulary,). A view that the next decode overwrites.
 Logits = NDArray[np.float32]
+# What the cells of a slot hold, in a form of the runtime's own.
+State = NDArray[np.uint8]
 
 
 class NoRoomError(Exception):
@@ -132,6 +134,18 @@ class Runtime(Protocol):
 
     def release(self, slot: int) -> None:
         """Gives back all cells of the slot."""
+
+    def state_size(self, slot: int) -> int:
+        """Bytes that `save` would take; 0: it cannot."""
+
+    def save(self, slot: int) -> State | None:
+        """A copy of all that the slot's cells hold; None: it cannot be had."""
+
+    def restore(self, slot: int, state: State) -> bool:
+        """The slot, an empty one, gets cells of its own with what was saved; else stays empty.
+
+        As many cells must be free as the state's tokens.
+        """
 
     def reset(self) -> None:
         """Gives back all cells. Raises DecodeError when the runtime cannot be used any more."""

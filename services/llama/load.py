@@ -95,7 +95,16 @@ class Metrics:
             "Sequences that gave up their KV cells to others.",
             registry=None,
         )
-
+        self.parked_bytes = Gauge(
+            "caravan_llama_kv_parked_bytes",
+            "Host memory that holds the KV states of ended sequences.",
+            registry=None,
+        )
+        self.restored_tokens = Counter(
+            "caravan_llama_restored_tokens",
+            "Tokens whose KV cells were put back from host memory.",
+            registry=None,
+        )
         self.loaded = Gauge(
             "caravan_llama_loaded", "1 while the model is in memory, else 0.", registry=None
         )
@@ -140,6 +149,8 @@ class Cells:
 
     running: int
     idle: int
+    # Bytes of states that are kept in the host's memory instead.
+    parked: int = 0
 
 
 class Meter:
@@ -175,6 +186,10 @@ class Meter:
         self._metrics.prompt_tokens.inc(prompt)
         self._metrics.reused_tokens.inc(reused)
 
+    def restored(self, tokens: int) -> None:
+        """A state was put back from the host's memory."""
+        self._metrics.restored_tokens.inc(tokens)
+
     def sampled(self, item: Work, tokens: int, seconds: float) -> None:
         """A sequence got so many tokens, so long after those before; 0: its first."""
         self._metrics.decode_tokens.inc(tokens)
@@ -207,6 +222,7 @@ class Meter:
         self._metrics.waiting.set(len(waiting))
         self._metrics.cells_used.set(cells.running)
         self._metrics.cells_idle.set(cells.idle)
+        self._metrics.parked_bytes.set(cells.parked)
         return Load(
             running=len(running),
             waiting=len(waiting),

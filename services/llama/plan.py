@@ -16,9 +16,14 @@ IDLE_SLOTS = 24
 # Rows of a batch, decodes included, up to which drafts are worth evaluating: on CPUs a batch of
 # more rows takes about as many times as long.
 DRAFTS = 16
-# Idle cells that are kept, times the sequences that run, on a CPU: attention looks at every cell in
-# use, whosever it is. Measured: 1,000 idle cells make a step of 8 sequences 5 % longer.
+# Idle cells that are kept, times the sequences that run, on CPUs: attention looks at every cell in
+# use, whosever it is. Measured: 1,000 idle cells make a step of 8 sequences 5 % longer. The first
+# where states can be parked, the second where what is given up is lost.
+KEPT_OR_PARKED = 512
 KEPT = 3072
+# Unasked for, parked states may have this share of the memory that is left, and no more bytes.
+_PARKED_SHARE = 0.25
+_MOST_PARKED = 2 * 2**30
 # Positions of one decode whose logits may be wanted: prompts' logprobs come in such pieces.
 _OUTPUTS = 64
 
@@ -32,6 +37,15 @@ class Plan:
     options: RuntimeOptions
     # How many times the trained context a sequence may be long.
     stretch: float
+    # Bytes of host memory for KV states that are parked.
+    parked: int
+
+    @property
+    def kept(self) -> int | None:
+        """Idle cells that are kept, times the sequences that run; None: all there is room for."""
+        if self.options.gpu_layers:
+            return None
+        return KEPT_OR_PARKED if self.parked else KEPT
 
     def context(self, cells: int) -> int:
         """The longest sequence in a cache of so many cells, in tokens."""
@@ -47,6 +61,7 @@ def make(settings: LlamaSettings, header: Header) -> Plan:
     checked = [(file, adapters.check(file, header)) for file in files]
     extra = sum(file.size for _, file in checked)
     stretch = sizing.stretch(header, settings.rope_scale, settings.yarn_orig_ctx)
+    memory = host.available_memory()
     shape = sizing.choose(
         header,
         sizing.Shape(
@@ -62,9 +77,10 @@ def make(settings: LlamaSettings, header: Header) -> Plan:
             stretch=stretch,
         ),
         # What of it goes to a GPU's memory is not known here.
-        memory=None if settings.gpu_layers else host.available_memory(),
+        memory=None if settings.gpu_layers else memory,
         adapters=extra,
     )
+    left = None if memory is None else memory - sizing.needs(header, shape, extra).total
     options = RuntimeOptions(
         cells=shape.cells,
         parallel=shape.slots,
@@ -89,7 +105,15 @@ def make(settings: LlamaSettings, header: Header) -> Plan:
         adapters=tuple(files),
     )
     identity = _with_rope(adapters.identity(header, checked), options.rope)
-    return Plan(replace(header, identity=identity, size=header.size + extra), options, stretch)
+    whole = replace(header, identity=identity, size=header.size + extra)
+    return Plan(whole, options, stretch, _parked(settings, left))
+
+
+def _parked(settings: LlamaSettings, left: float | None) -> int:
+    if settings.cache_ram is not None:
+        return settings.cache_ram * 2**20
+    share = _MOST_PARKED if left is None else int(max(0.0, left) * _PARKED_SHARE)
+    return min(_MOST_PARKED, share)
 
 
 def _outputs(batch_size: int, parallel: int) -> int:

@@ -17,6 +17,7 @@ from services.llama.fairness import Fairness
 from services.llama.interface import Runtime
 from services.llama.kv.cache import KvCache, Prefix
 from services.llama.kv.ledger import union
+from services.llama.kv.parking import Parking
 from services.llama.load import Cells, Meter
 from services.llama.scheduler import Candidate, Limits, Work
 from services.llama.sequence import Sequence
@@ -34,12 +35,14 @@ _log = structlog.get_logger()
 class Roster:
     """The sequences of an engine."""
 
-    def __init__(self, runtime: Runtime, limits: Limits, meter: Meter) -> None:
+    def __init__(
+        self, runtime: Runtime, limits: Limits, meter: Meter, parking: Parking | None = None
+    ) -> None:
         self._limits = limits
         self._meter = meter
         self.waiting: dict[int, Sequence] = {}
         self.running: dict[int, Sequence] = {}
-        self.kv = KvCache(runtime)
+        self.kv = KvCache(runtime, parking)
         self._fairness = Fairness()
         # LoRA adapter of the batch that was planned last.
         self.adapter = ""
@@ -76,7 +79,7 @@ class Roster:
     def cells(self) -> Cells:
         """KV cells in use."""
         running = union(self.kv.spans(_slot(s)) for s in self.running.values())
-        return Cells(running, self.kv.used - running)
+        return Cells(running, self.kv.used - running, self.kv.parked)
 
     def plan(self, now: float) -> Planned:
         """Decides what the next batch evaluates, and makes room for it."""
@@ -97,8 +100,8 @@ class Roster:
             for candidate in self._candidates(now)
         ]
         work = scheduler.share_batch(candidates, self._limits)
-        needed = sum(item.count + item.draft for item in work)
-        self.kv.make_room(max(needed, scheduler.to_be_free(candidates, self._limits)))
+        self.kv.make_room(sum(item.count + item.draft for item in work))
+        self.kv.shed(scheduler.to_be_free(candidates, self._limits))
         return [(self.running[item.id], item) for item in work]
 
     def _guess(self) -> None:
@@ -204,10 +207,12 @@ class Roster:
         del self.waiting[sequence.id]
         self.running[sequence.id] = sequence
         sequence.slot = self.kv.acquire(sequence.tokens, sequence.job.cells_of, prefix)
-        sequence.cached = prefix.cells
+        sequence.cached = self.kv.held(sequence.slot)
+        if prefix.parked is not None:
+            self._meter.restored(sequence.cached)
         if not sequence.timings.admitted:
             sequence.timings.admitted = now
-            sequence.usage.reused = min(prefix.cells, len(sequence.job.prompt))
+            sequence.usage.reused = min(sequence.cached, len(sequence.job.prompt))
             self._meter.admitted(len(sequence.job.prompt), sequence.usage.reused)
 
     def _preempt(self, sequence: Sequence) -> None:

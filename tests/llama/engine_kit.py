@@ -35,6 +35,8 @@ async def check_and_stop(engine: Engine) -> None:
     assert not list(engine._roster._fairness.tenants())
     kv = engine._roster.kv
     kv.check()
+    if kv._parking is not None:
+        kv._parking.check()
     assert kv.slots[0] == 0, "a slot leaked"
     assert {n: slot.cells for n, slot in kv._slots.items()} == {
         number: len(cells) for number, cells in runtime.cache.items() if cells

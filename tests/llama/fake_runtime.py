@@ -13,7 +13,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from services.llama.interface import Chunk, DecodeError, Logits, NoRoomError, SpecialToken
+from services.llama.interface import (
+    Chunk,
+    DecodeError,
+    Logits,
+    NoRoomError,
+    SpecialToken,
+    State,
+)
 
 BOS, EOS = 256, 257
 
@@ -73,6 +80,8 @@ class FakeRuntime:
         self.fail_at: set[int] = set()
         self.no_room_at: set[int] = set()
         self.reset_fails = False
+        # Whether states can be put back.
+        self.restores = True
         # Steps that may run; None: as many as it likes.
         self.permits: threading.Semaphore | None = None
         self.in_decode = threading.Event()
@@ -126,6 +135,22 @@ class FakeRuntime:
 
     def release(self, slot: int) -> None:
         self.cache.pop(slot, None)
+
+    def state_size(self, slot: int) -> int:
+        return 4 * len(self.cache.get(slot, ()))
+
+    def save(self, slot: int) -> State:
+        return np.array([token for _, token in self.cache[slot]], np.int32).view(np.uint8)
+
+    def restore(self, slot: int, state: State) -> bool:
+        assert not self.cache.get(slot), "the slot is not empty"
+        tokens = [int(token) for token in state.view(np.int32)]
+        assert self.used + len(tokens) <= self.cells, "there is no room for all of the state"
+        if self.restores:
+            cells = range(self._next_cell, self._next_cell + len(tokens))
+            self._next_cell += len(tokens)
+            self.cache[slot] = list(zip(cells, tokens, strict=True))
+        return self.restores
 
     def reset(self) -> None:
         if self.reset_fails:

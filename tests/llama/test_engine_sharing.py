@@ -127,6 +127,34 @@ async def test_the_more_run_the_fewer_idle_cells_are_kept(start):
 
 
 @pytest.mark.parametrize("partial", [True, False])
+async def test_what_idle_cells_held_comes_back_from_the_hosts_memory(start, partial):
+    runtime = FakeRuntime(partial=partial)
+    engine = start(runtime, kept=0, parked=2**20)
+    text, _, _ = await read(engine.submit(job(SYSTEM, tokens=10)))
+    # Others run meanwhile: nothing idle stays in the cells.
+    await read(engine.submit(job("xyz", tokens=9)))
+    assert engine._roster.kv.used <= 16
+    assert engine._meter._metrics.parked_bytes._value.get() == 4 * (len(SYSTEM) + 9)
+    before = evaluated(runtime)
+    second = job(SYSTEM + text + " And then?", tokens=1)
+    answer, ended, _ = await read(engine.submit(second))
+    assert ended.usage.reused == len(SYSTEM) + 9
+    assert evaluated(runtime) - before == 1 + len(" And then?")
+    assert answer == (await alone(start, second))[0]
+
+
+async def test_who_gave_way_gets_its_cells_back(start):
+    runtime = FakeRuntime(cells=200)
+    engine = start(runtime, headroom=0, parked=2**20)
+    both = [job("abc" * 20, tokens=90), job("xyz" * 20, tokens=90)]
+    results = await asyncio.gather(*(read(engine.submit(one)) for one in both))
+    assert [text for text, _, _ in results] == [(await alone(start, one))[0] for one in both]
+    assert engine._meter._metrics.preemptions._value.get() > 0
+    # Every token went through the model once.
+    assert evaluated(runtime) <= 2 * (60 + 90)
+
+
+@pytest.mark.parametrize("partial", [True, False])
 async def test_a_cache_of_all_or_nothing_is_shared_as_a_whole(start, partial):
     runtime = FakeRuntime(partial=partial)
     engine = start(runtime)

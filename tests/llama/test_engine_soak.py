@@ -198,13 +198,20 @@ SITUATIONS = {
     "many slots": {"cells": 400, "slots": 24, "parallel": 16, "outputs": 20},
     "small batches": {"cells": 240, "slots": 6, "parallel": 6, "batch_size": 8, "outputs": 7},
     "all or nothing": {"cells": 400, "slots": 10, "parallel": 8, "partial": False},
-}
+    "parked": {"cells": 240, "slots": 8, "parallel": 6, "kept": 60, "parked": 2**30},
+    "little parked": {"cells": 400, "slots": 24, "parallel": 12, "kept": 0, "parked": 2000},
+    "parked as a whole": {
+        "cells": 400, "slots": 10, "parallel": 8, "partial": False, "kept": 0, "parked": 2**30,
+    },
+}  # fmt: skip
+OF_THE_ENGINE = ("parallel", "kept", "parked")
 
 
 @pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS.keys())
 async def test_mixed_jobs_get_their_own_texts_and_leave_nothing_behind(start, situation):
-    runtime = Talkative(**{k: v for k, v in situation.items() if k != "parallel"})
-    engine = start(runtime, context=240, parallel=situation["parallel"], headroom=0, busy_prefill=9)
+    runtime = Talkative(**{k: v for k, v in situation.items() if k not in OF_THE_ENGINE})
+    limits = {name: situation[name] for name in OF_THE_ENGINE if name in situation}
+    engine = start(runtime, context=240, headroom=0, busy_prefill=9, **limits)
     random, alone = Random(repr(situation)), Alone()
     everyone = guests(random, 80, alone)
     results = await asyncio.wait_for(
@@ -221,5 +228,7 @@ async def test_mixed_jobs_get_their_own_texts_and_leave_nothing_behind(start, si
     assert runtime.refused
     assert metrics.preemptions._value.get() > runtime.refused
     assert metrics.reused_tokens._value.get() > 100
+    if "parked" in situation:
+        assert metrics.restored_tokens._value.get() > 100
     if runtime.partial:
         assert metrics.accepted_tokens._value.get() > 20

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from services.llama.interface import Chunk
 from services.llama.kv.cache import KvCache, Prefix
+from services.llama.kv.parking import Parking
 from tests.llama.fake_runtime import FakeRuntime
 
 PIECES = st.lists(st.integers(0, 1), max_size=5)
@@ -43,10 +44,17 @@ def common(a: list[int], b: list[int]) -> int:
 
 
 class CacheMachine(RuleBasedStateMachine):
-    @initialize(partial=st.booleans(), cells=st.integers(60, 200), slots=st.integers(1, 5))
-    def begin(self, partial: bool, cells: int, slots: int) -> None:
+    @initialize(
+        partial=st.booleans(),
+        cells=st.integers(60, 200),
+        slots=st.integers(1, 5),
+        # Bytes, 4 for each token.
+        parked=st.sampled_from([0, 0, 400, 4000]),
+    )
+    def begin(self, partial: bool, cells: int, slots: int, parked: int) -> None:
         self.runtime = FakeRuntime(cells=cells, slots=slots, partial=partial, batch_size=1000)
-        self.kv = KvCache(self.runtime)
+        self.parking = Parking(parked, partial=partial) if parked else None
+        self.kv = KvCache(self.runtime, self.parking)
         self.running: dict[int, Known] = {}
 
     def some_running(self, data: st.DataObject) -> int:
@@ -66,7 +74,9 @@ class CacheMachine(RuleBasedStateMachine):
         slot = self.kv.acquire(tokens, namespace, prefix)
         assert slot not in self.running
         self.running[slot] = Known(namespace, tokens)
-        assert tokens_in(self.runtime, slot) == tokens[: prefix.cells]
+        assert tokens_in(self.runtime, slot) == tokens[: self.kv.held(slot)]
+        # What is parked is had if all of it has room for a moment.
+        assert self.kv.held(slot) in {prefix.cells, 0 if prefix.parked else prefix.cells}
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), most=st.integers(1, 60))
@@ -112,6 +122,19 @@ class CacheMachine(RuleBasedStateMachine):
         if cells <= self.room():
             assert self.runtime.cells - self.runtime.used >= cells
 
+    @rule(cells=st.integers(0, 220))
+    def shed(self, cells: int) -> None:
+        before, idle = self.kv.room, self.kv.slots[1]
+        self.kv.shed(cells)
+        if before < cells and idle:
+            assert self.kv.room > before or self.kv.slots[1] < idle
+        else:
+            assert self.kv.room == before
+
+    @rule(restores=st.booleans())
+    def restoring_fails(self, restores: bool) -> None:
+        self.runtime.restores = restores
+
     @rule(chance=st.integers(0, 9))
     def evict_idle(self, chance: int) -> None:
         if chance != 5:  # seldom: what is interesting takes some steps
@@ -143,7 +166,18 @@ class CacheMachine(RuleBasedStateMachine):
             if slot in self.running:
                 same = min(common(known, tokens), max(0, most))
                 promised = max(promised, same if whole or same == len(known) else 0)
-        assert prefix.cells == best
+        resident = self.kv._find(tokens, namespace, most)
+        assert resident.cells == best
+        assert prefix.cells >= best
+        assert (prefix.parked is None) == (prefix.cells == best)
+        if prefix.parked is not None:
+            assert self.parking is not None
+            state = self.parking._parked[prefix.parked]
+            assert state.namespace == namespace
+            assert list(state.tokens[: prefix.cells]) == tokens[: prefix.cells]
+            assert prefix.cells == len(state.tokens) or self.runtime.partial
+            assert sum(length for _, length in prefix.spans) == prefix.cells
+        prefix = resident
         # What is there already need not be promised.
         assert max(prefix.promised, best) == max(promised, best)
         assert (prefix.slot is None) == (best == 0)
@@ -159,6 +193,10 @@ class CacheMachine(RuleBasedStateMachine):
         if not hasattr(self, "kv"):
             return
         self.kv.check()
+        if self.parking is not None:
+            self.parking.check()
+            for parked in self.parking._parked.values():
+                assert parked.state.view("int32").tolist() == list(parked.tokens)
         assert self.kv.used == self.runtime.used
         assert self.kv.slots[0] == len(self.running)
         for slot, its in self.kv._slots.items():

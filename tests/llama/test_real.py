@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from llama_cpp import llama_cpp as raw
 
@@ -217,6 +218,37 @@ def test_prefill_in_chunks_or_decode_by_decode_computes_the_same_sequence():
             runtime.decode([Chunk(1, 0, [1] * 65, outputs=1)])
         with pytest.raises(ValueError, match="outputs"):
             runtime.decode([Chunk(1, 0, [1] * 3, outputs=3)])
+    finally:
+        runtime.close()
+
+
+def test_a_saved_state_comes_back_as_it_was():
+    options = RuntimeOptions(
+        cells=256, parallel=3, idle=0, batch_size=64, ubatch_size=64, outputs=2, threads=1
+    )
+    runtime = LlamaRuntime(MODEL, options)
+    try:
+        tokens = runtime.vocabulary.tokenize("What is the capital of France?", parse_special=False)
+        assert not runtime.restore(1, np.zeros(40, np.uint8))
+        # Its cells lie scattered between another's.
+        for at, token in enumerate(tokens):
+            runtime.decode([Chunk(0, at, [token]), Chunk(1, at, [token])])
+        state = runtime.save(0)
+        assert state is not None
+        assert state.nbytes == runtime.state_size(0)
+        ((row,),) = runtime.decode([Chunk(0, len(tokens), [7], outputs=1)])
+        expected = row.copy()
+        runtime.reset()
+        assert runtime.restore(2, state)
+        ((row,),) = runtime.decode([Chunk(2, len(tokens), [7], outputs=1)])
+        assert abs(row - expected).max() < 1e-3 * expected.std()
+        # The beginning of it serves as well.
+        runtime.truncate(2, 3)
+        runtime.copy(2, 0, 3)
+        ((row,),) = runtime.decode([Chunk(0, 3, [*tokens[3:], 7], outputs=1)])
+        assert abs(row - expected).max() < 0.1 * expected.std()
+        assert not runtime.restore(1, state[: state.nbytes // 2])
+        runtime.decode([Chunk(1, 0, [7])])
     finally:
         runtime.close()
 

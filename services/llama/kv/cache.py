@@ -1,32 +1,37 @@
 """The KV cache of one runtime: gives slots out, shares prefixes, keeps what ended, evicts.
 
 A slot is *running* while a sequence generates in it, *idle* while it keeps the cells of one that
-has ended, else free. The runtime is told at once, so that books and cells cannot part ways. Used
-on the engine's thread only.
+has ended, else free. What idle slots must give up is parked in the host's memory, if there is a
+place. The runtime is told at once, so that books and cells cannot part ways. Used on the engine's
+thread only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.llama.interface import Runtime
 from services.llama.kv.ledger import Ledger, Spans, union
+from services.llama.kv.parking import Parking
 from services.llama.kv.radix import PrefixTree
 
 # Least cells that are given back at once from the end of an idle slot.
 _TRIM = 64
 # An idle slot with fewer is not worth its place.
 _WORTH_KEEPING = 16
+# Cells more than slots have that make it worth while to put a parked state back.
+_WORTH_RESTORING = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """What other slots can give to a prompt."""
+    """What is there already of a prompt."""
 
-    # Cells that can be shared now, and the slot that has them.
+    # Cells that can be had now, and the slot that shares them, or the parked state that has them.
     cells: int = 0
     slot: int | None = None
+    parked: int | None = None
     # Cells that a running slot, still in its prefill, is going to have; of use if more than that.
     promised: int = 0
     maker: int | None = None
@@ -51,8 +56,9 @@ class _Slot:
 class KvCache:
     """Slots and cells of a runtime. Namespaces never share anything."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, parking: Parking | None = None) -> None:
         self._runtime = runtime
+        self._parking = parking
         self._ledger = Ledger()
         self._trees: dict[Hashable, PrefixTree] = {}
         self._slots: dict[int, _Slot] = {}
@@ -72,6 +78,16 @@ class KvCache:
         return self._ledger.used
 
     @property
+    def room(self) -> int:
+        """Cells that nobody holds."""
+        return self._runtime.cells - self._ledger.used
+
+    @property
+    def parked(self) -> int:
+        """Bytes of parked states."""
+        return self._parking.used if self._parking is not None else 0
+
+    @property
     def slots(self) -> tuple[int, int]:
         """Running and idle slots."""
         running = sum(slot.running for slot in self._slots.values())
@@ -81,8 +97,22 @@ class KvCache:
         """The cells of a slot, as the scheduler counts them."""
         return self._ledger.spans(slot)
 
+    def held(self, slot: int) -> int:
+        """Cells of a slot."""
+        return self._slots[slot].cells
+
     def find(self, tokens: Sequence[int], namespace: Hashable, most: int) -> Prefix:
-        """The longest beginning of the tokens, at most `most`, that slots have or will have."""
+        """The longest beginning of the tokens, at most `most`, that is there or will be."""
+        prefix = self._find(tokens, namespace, most)
+        if self._parking is None:
+            return prefix
+        number, cells = self._parking.find(tokens, namespace, most)
+        if cells - prefix.cells < _WORTH_RESTORING:
+            return prefix
+        # Cells of its own; no span that slots hold has a number below 0.
+        return replace(prefix, cells=cells, slot=None, parked=number, spans=((-number, cells),))
+
+    def _find(self, tokens: Sequence[int], namespace: Hashable, most: int) -> Prefix:
         tree = self._trees.get(namespace)
         if tree is None or most <= 0:
             return Prefix()
@@ -101,7 +131,7 @@ class KvCache:
                     if best == limit:
                         break  # nobody has more; many may go through this node
         spans = self._ledger.spans(donor, best) if donor is not None else ()
-        return Prefix(best, donor, promised, maker, spans)
+        return Prefix(best, donor, None, promised, maker, spans)
 
     def _shareable(self, cells: int, matched: int) -> int:
         """Of a slot's cells, how many one can use that has so many of its tokens."""
@@ -110,7 +140,7 @@ class KvCache:
         return cells if cells <= matched else 0
 
     def acquire(self, tokens: Sequence[int], namespace: Hashable, prefix: Prefix) -> int:
-        """A running slot for these tokens, with the prefix's cells.
+        """A running slot for these tokens, with the prefix's cells: see `held` for how many.
 
         At least one slot is free or idle: callers bound what runs by the runtime's slots.
         """
@@ -125,17 +155,34 @@ class KvCache:
             self._ledger.share(prefix.slot, number, prefix.cells)
             self._slots[prefix.slot].used_at = self._uses
         slot = _Slot(namespace, len(tokens), self._uses)
-        slot.cells = prefix.cells
+        slot.cells = prefix.cells if prefix.parked is None else 0
         self._slots[number] = slot
         self._trees.setdefault(namespace, PrefixTree()).insert(number, tokens)
+        if prefix.parked is not None:
+            self._restore(number, prefix.parked, prefix.cells)
         return number
+
+    def _restore(self, number: int, state: int, cells: int) -> None:
+        """The running slot, which has none, gets the first cells of a parked state, if it can."""
+        parked = self._parking.take(state) if self._parking is not None else None
+        if self._parking is None or parked is None:
+            return
+        # All of it needs room for a moment, whatever is to be kept.
+        if self.make_room(parked.cells):
+            if not self._runtime.restore(number, parked.state):
+                return
+            self.grow(number, parked.cells)
+            self._trim(number, cells)
+            if cells == parked.cells:
+                return  # parked again when this slot is given up
+        self._parking.put_back(parked)
 
     def make_room(self, cells: int) -> bool:
         """Evicts idle cells until as many are free; whether there are."""
-        if cells <= self._runtime.cells - self._ledger.used:
+        if cells <= self.room:
             return True
         for number in self._idle():
-            missing = cells - (self._runtime.cells - self._ledger.used)
+            missing = cells - self.room
             if missing <= 0:
                 return True
             own = self._ledger.exclusive(number)
@@ -144,15 +191,46 @@ class KvCache:
             if own < held and keep == held - own:
                 # What is left is others' too: as a slot of its own it is of no use.
                 keep = 0
-            self._shrink_idle(number, keep)
-        return cells <= self._runtime.cells - self._ledger.used
+            self._evict(number, keep)
+        return cells <= self.room
 
     def evict_idle(self) -> bool:
         """Gives up everything that is idle; whether there was any."""
         idle = self._idle()
         for number in idle:
-            self._shrink_idle(number, 0)
+            self._evict(number)
         return bool(idle)
+
+    def shed(self, cells: int) -> None:
+        """Brings the free cells nearer to so many.
+
+        Where states can be parked only by one slot at a time: that copies, and steps must go on.
+        """
+        if self._parking is None:
+            self.make_room(cells)
+        elif cells > self.room:
+            for number in self._idle()[:1]:
+                self._evict(number)
+
+    def _evict(self, number: int, keep: int = 0) -> None:
+        """Takes cells from the end of an idle slot, or parks it and takes them all."""
+        self._shrink_idle(number, 0 if self._park(number) else keep)
+
+    def _park(self, number: int) -> bool:
+        """Copies what an idle slot holds to the host's memory; whether it is there."""
+        slot = self._slots[number]
+        if self._parking is None or slot.cells < _WORTH_RESTORING:
+            return False
+        tokens = self._trees[slot.namespace].tokens(number)
+        if self._parking.holds(tokens, slot.namespace):
+            return True
+        size = self._runtime.state_size(number)
+        if not size or not self._parking.make_room(size):
+            return False
+        state = self._runtime.save(number)
+        if state is not None:
+            self._parking.add(tokens, slot.namespace, state)
+        return state is not None
 
     def grow(self, number: int, cells: int) -> None:
         """The runtime has evaluated so many more of the slot's tokens."""
@@ -183,6 +261,8 @@ class KvCache:
         self._trees.clear()
         self._slots.clear()
         self._free = list(reversed(range(self._runtime.slots)))
+        if self._parking is not None:
+            self._parking.clear()
         self._runtime.reset()
 
     def check(self) -> None:
@@ -210,7 +290,7 @@ class KvCache:
             assert keep is not None, "no slot is idle"
             assert not self._slots[keep].running, "no slot is idle"
             return keep
-        self._shrink_idle(number, 0)
+        self._evict(number)
         return self._free.pop()
 
     def _shrink_idle(self, number: int, cells: int) -> None:

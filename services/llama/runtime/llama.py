@@ -11,7 +11,7 @@ import numpy as np
 import structlog
 from llama_cpp import llama_cpp as raw
 
-from services.llama.interface import Chunk, DecodeError, Logits, NoRoomError
+from services.llama.interface import Chunk, DecodeError, Logits, NoRoomError, State
 from services.llama.runtime import adapters, bindings, loading
 from services.llama.runtime.loading import (
     RuntimeOptions,
@@ -129,6 +129,24 @@ class LlamaRuntime:
         """Gives back all cells of the slot."""
         bindings.memory_seq_rm(self._memory, slot, -1, -1)
 
+    def state_size(self, slot: int) -> int:
+        """Bytes that `save` would take; 0: it cannot."""
+        return int(raw.llama_state_seq_get_size(self._context, slot))
+
+    def save(self, slot: int) -> State | None:
+        """A copy of all that the slot's cells hold; None: it cannot be had."""
+        state = np.empty(self.state_size(slot), np.uint8)
+        written = raw.llama_state_seq_get_data(self._context, _bytes(state), state.nbytes, slot)
+        return state if 0 < written == state.nbytes else None
+
+    def restore(self, slot: int, state: State) -> bool:
+        """The slot gets cells of its own with what was saved; else it stays empty."""
+        if raw.llama_state_seq_set_data(self._context, _bytes(state), state.nbytes, slot):
+            return True
+        _log.warning("a saved state cannot be restored", why=capture.last_error())
+        self.release(slot)
+        return False
+
     def reset(self) -> None:
         """Gives back all cells."""
         raw.llama_memory_clear(self._memory, True)
@@ -199,6 +217,10 @@ class _Batch:
             at = end
         self.struct.n_tokens = total
         return rows
+
+
+def _bytes(state: State) -> Any:
+    return _pointer(state, ctypes.c_uint8)
 
 
 def _pointer(array: Any, kind: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 
 from services.llama import host, sizing
@@ -16,10 +17,9 @@ IDLE_SLOTS = 24
 # Rows of a batch, decodes included, up to which drafts are worth evaluating: on CPUs a batch of
 # more rows takes about as many times as long.
 DRAFTS = 16
-# Idle cells that are kept, times the sequences that run, on CPUs: attention looks at every cell in
-# use, whosever it is. Measured: 1,000 idle cells make a step of 8 sequences 5 % longer. The first
-# where states can be parked, the second where what is given up is lost.
-KEPT_OR_PARKED = 512
+# Idle cells that are kept on CPUs, times the sequences that run, where what is given up is lost:
+# attention looks at every cell in use, whosever it is. Measured: 1,000 idle cells make a step of 8
+# sequences 5 % longer. Where it can be parked none are kept.
 KEPT = 3072
 # Unasked for, parked states may have this share of the memory that is left, and no more bytes.
 _PARKED_SHARE = 0.25
@@ -45,15 +45,18 @@ class Plan:
         """Idle cells that are kept, times the sequences that run; None: all there is room for."""
         if self.options.gpu_layers:
             return None
-        return KEPT_OR_PARKED if self.parked else KEPT
+        return 0 if self.parked else KEPT
 
     def context(self, cells: int) -> int:
         """The longest sequence in a cache of so many cells, in tokens."""
         return sizing.usable_context(self.header, cells, self.stretch)
 
 
-def make(settings: LlamaSettings, header: Header) -> Plan:
-    """Reads adapters' headers and the machine's limits. Raises StartupError, one line."""
+def make(settings: LlamaSettings, header: Header, beside: float = 0) -> Plan:
+    """Reads adapters' headers and the machine's limits.
+
+    `beside`: bytes that something else is going to take. Raises StartupError, one line.
+    """
     files = [
         adapters.AdapterFile(adapter.name, adapter.path, adapter.scale)
         for adapter in settings.adapters()
@@ -62,6 +65,8 @@ def make(settings: LlamaSettings, header: Header) -> Plan:
     extra = sum(file.size for _, file in checked)
     stretch = sizing.stretch(header, settings.rope_scale, settings.yarn_orig_ctx)
     memory = host.available_memory()
+    if memory is not None:
+        memory -= math.ceil(beside)
     shape = sizing.choose(
         header,
         sizing.Shape(

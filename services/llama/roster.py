@@ -13,6 +13,7 @@ from dataclasses import replace
 import structlog
 
 from services.llama import scheduler
+from services.llama.drafting.drafter import Drafter
 from services.llama.fairness import Fairness
 from services.llama.interface import Runtime
 from services.llama.kv.cache import KvCache, Prefix
@@ -36,10 +37,16 @@ class Roster:
     """The sequences of an engine."""
 
     def __init__(
-        self, runtime: Runtime, limits: Limits, meter: Meter, parking: Parking | None = None
+        self,
+        runtime: Runtime,
+        limits: Limits,
+        meter: Meter,
+        parking: Parking | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         self._limits = limits
         self._meter = meter
+        self._drafter = drafter
         self.waiting: dict[int, Sequence] = {}
         self.running: dict[int, Sequence] = {}
         self.kv = KvCache(runtime, parking)
@@ -116,6 +123,8 @@ class Roster:
             spare = 0
         for sequence in turn:
             sequence.guess(spare)
+        if self._drafter is not None:
+            self._drafter.guess(turn, spare, self.running)
 
     def _whose_turn(self) -> str:
         """The adapter of the next batch: each that is wanted in turn."""
@@ -126,6 +135,8 @@ class Roster:
     def evaluated(self, work: Planned) -> None:
         """The batch has gone through: the cells are there."""
         self._crowded = False
+        if self._drafter is not None:
+            self._drafter.evaluated(work)
         for sequence, item in work:
             self.kv.grow(_slot(sequence), item.count + item.draft)
             decoded = int(sequence.timings.first_token > 0 and item.count == 1)
@@ -184,7 +195,13 @@ class Roster:
                 self._preempt(self.running[number])
             # What gave its place up may have cells to share, too.
             self._admit(sequence, self._find(sequence) if gone else prefix, now)
-            running = self._candidates(now)
+            if gone:
+                running = self._candidates(now)
+            else:
+                # Not all of them anew, which a burst would feel. Where it cut others' spans by
+                # sharing them, some cells may count twice for the rest of this step: no harm.
+                spans = self.kv.spans(_slot(sequence))
+                running.append(sequence.candidate(spans, stalled=False))
 
     def _worth_waiting(self, sequence: Sequence, prefix: Prefix) -> bool:
         """Whether another one is computing the same cells just now, and not later than it would."""

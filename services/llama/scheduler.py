@@ -10,8 +10,9 @@ they lie in. Cells of idle slots are not seen here: they are evicted for whoever
    up: first those whose reader does not read, then those of lowest priority, then the youngest.
    So the oldest of the highest priority always advances.
 2. What the batch has left goes to prefill in chunks; while others decode only `busy_prefill`
-   tokens, because the whole batch waits for its longest part. Half of it is the oldest's, the
-   rest goes to whoever can finish soonest, so that a short prompt does not wait behind a long one.
+   tokens, because the whole batch waits for its longest part; up to twice as many when more wait
+   for their prompts than decode. Half of it is the oldest's, the rest goes to whoever can finish
+   soonest, so that a short prompt does not wait behind a long one.
 3. Drafts take what is left up to `drafts` rows: a decode of a few rows costs little more than
    that of one, a decode of many costs many times as much.
 4. A waiting sequence is admitted when its tokens, and some room to generate, fit beside
@@ -168,7 +169,7 @@ def share_batch(running: Sequence[Candidate], limits: Limits) -> tuple[Work, ...
     free = limits.cells - union(c.spans for c in running) - len(decodes)
     rows = limits.outputs - len(decodes)
     room = limits.batch - len(decodes)
-    budget = min(room, limits.busy_prefill if decodes else limits.prefill, free)
+    budget = min(room, _prefill_budget(len(decodes), len(prefills), limits), free)
     chunks = _share_prefill(prefills, budget, rows)
     counts = {chunk.id: chunk.count for chunk in chunks}
     taken = sum(counts.values())
@@ -182,6 +183,14 @@ def share_batch(running: Sequence[Candidate], limits: Limits) -> tuple[Work, ...
         drafts -= count
         work.append(Work(candidate.id, 1, count))
     return (*work, *chunks)
+
+
+def _prefill_budget(decodes: int, prefills: int, limits: Limits) -> int:
+    if not decodes:
+        return limits.prefill
+    # Else a burst of short prompts comes to run one by one, and every decode of few costs nearly
+    # as much as that of all.
+    return int(limits.busy_prefill * min(2.0, max(1.0, prefills / decodes)))
 
 
 def _share_prefill(prefills: Sequence[Candidate], budget: int, rows: int) -> list[Work]:

@@ -118,6 +118,17 @@ def test_prefill_has_a_small_budget_beside_decodes_and_a_large_one_alone():
     assert share_batch([seq(1, 40, 0)], replace(LIMITS, batch=10)) == (Work(1, 10),)
 
 
+def test_prefill_has_more_when_more_wait_for_it_than_decode():
+    decode, prompts = seq(0, 11, 10), [seq(i, 40, 0) for i in range(1, 5)]
+    taken = [
+        sum(work.count for work in share_batch([decode, *prompts[:many]], LIMITS)) - 1
+        for many in range(1, 5)
+    ]
+    assert taken == [8, 16, 16, 16]
+    two = [seq(8, 11, 10), seq(9, 11, 10)]
+    assert sum(work.count for work in share_batch([*two, *prompts[:3]], LIMITS)) - 2 == 12
+
+
 def test_half_is_the_oldests_and_the_rest_the_soonest_to_finish():
     running = [seq(0, 60, 0), seq(1, 20, 0), seq(2, 6, 0)]
     assert share_batch(running, LIMITS) == (Work(0, 12), Work(1, 6), Work(2, 6))

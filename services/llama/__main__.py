@@ -34,9 +34,11 @@ def main() -> int:
 
 def _make_backend(settings: LlamaSettings) -> LlamaBackend:
     """Raises ConfigError for a file that is wrong: starting again would not mend it."""
-    if not hub.is_hub_name(settings.model):
+    for model in (settings.model, settings.draft_model):
+        if not model or hub.is_hub_name(model):
+            continue
         try:
-            gguf.read(Path(settings.model))
+            gguf.read(Path(model))
         except StartupError as error:
             raise ConfigError(str(error)) from None
     return LlamaBackend(settings)

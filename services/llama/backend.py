@@ -149,7 +149,8 @@ class LlamaBackend(Backend):
             kept=planned.kept,
             parked=planned.parked,
         )
-        engine = Engine(loaded.runtime, limits, self._metrics, on_dead=self._on_dead)
+        drafter = loaded.draft.drafter() if loaded.draft is not None else None
+        engine = Engine(loaded.runtime, limits, self._metrics, self._on_dead, drafter)
         engine.start()
         return Resident(loaded, engine, embedding)
 

@@ -99,7 +99,12 @@ class LlamaSettings(WorkerSettings):
     computed again; 0: none; unset: a quarter of what is left, 2048 at most."""
 
     speculation: bool = True
-    """Whether tokens are guessed from the prompt and checked in the same step, where it pays."""
+    """Whether tokens are guessed, from the prompt and by a draft model if there is one, and checked
+    in the same step, where it pays."""
+
+    draft_model: str = ""
+    """A smaller model with the same vocabulary, a path or hub name as `model`, which guesses tokens
+    to come; default: none."""
 
     gpu_layers: Annotated[int, BeforeValidator(_layers)] = Field(default=0, ge=0)
     """Layers on the GPU; `all` for all."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import structlog
 
 from services.llama import host
+from services.llama.drafting.drafter import Drafter
 from services.llama.interface import DecodeError, Logits, NoRoomError, Runtime
 from services.llama.job import Job
 from services.llama.kv.parking import Parking
@@ -89,6 +90,7 @@ class Engine:
         limits: EngineLimits,
         metrics: Metrics | None = None,
         on_dead: Callable[[], None] | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         """`on_dead` is called on the loop when the runtime cannot be used any more."""
         self._runtime = runtime
@@ -123,7 +125,7 @@ class Engine:
             parking = Parking(
                 limits.parked, partial=runtime.partial, available=host.available_memory
             )
-        self._roster = Roster(runtime, limits_of_steps, self._meter, parking)
+        self._roster = Roster(runtime, limits_of_steps, self._meter, parking, drafter)
         # What the event loop may look at: replaced as a whole after every step.
         self.load = Load()
         self._loop = asyncio.get_running_loop()

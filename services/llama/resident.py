@@ -9,6 +9,8 @@ from pathlib import Path
 from services.llama import embedding_setup, hub, plan
 from services.llama.config import LlamaSettings
 from services.llama.constrain import Constraints
+from services.llama.drafting import source as drafts
+from services.llama.drafting.source import DraftSource, LoadedDraft
 from services.llama.embedding import EmbeddingService
 from services.llama.embedding_setup import EmbeddingSetup
 from services.llama.engine import Engine
@@ -35,11 +37,16 @@ class Source:
     settings: LlamaSettings
     plan: plan.Plan
     kind: EmbeddingKind
+    # A smaller model that guesses for it. None: there is none.
+    draft: DraftSource | None = None
 
 
 def find(settings: LlamaSettings) -> Source:
     """Blocks for as long as a download takes. Raises StartupError."""
-    return _find(hub.locate(settings.model), settings)
+    source = _find(hub.locate(settings.model), settings)
+    if source.draft is not None:
+        drafts.check(source.draft, source.plan.header)
+    return source
 
 
 def check_again(source: Source) -> None:
@@ -47,17 +54,25 @@ def check_again(source: Source) -> None:
 
     Raises ModelChangedError, and StartupError for what may pass.
     """
-    chosen = {"ctx_size": source.plan.options.cells}
+    chosen: dict[str, object] = {"ctx_size": source.plan.options.cells}
+    if source.draft is not None:
+        chosen["draft_model"] = str(source.draft.path)
     found = _find(source.path, source.settings.model_copy(update=chosen))
     if found.plan.header.identity != source.plan.header.identity:
         raise ModelChangedError(f"{source.path}: it is another model than before")
+    before, now = source.draft, found.draft
+    if before is not None and now is not None and before.header.identity != now.header.identity:
+        raise ModelChangedError(f"{before.path}: it is another model than before")
 
 
 def _find(path: Path, settings: LlamaSettings) -> Source:
-    planned = plan.make(settings, gguf.read(path))
+    draft = drafts.find(settings)
+    planned = plan.make(settings, gguf.read(path), beside=draft.needs if draft is not None else 0)
     chosen = {"parallel": planned.options.parallel}
     kind = embedding_setup.kind(path, planned.header)
-    return Source(path, settings.model_copy(update=chosen), planned, kind)
+    if draft is not None and not kind.generates:
+        raise StartupError(f"--draft-model: {path} does not generate text")
+    return Source(path, settings.model_copy(update=chosen), planned, kind, draft)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +86,12 @@ class Loaded:
     embedding: EmbeddingSetup
     # None for a model that only embeds or ranks.
     constraints: Constraints | None
+    draft: LoadedDraft | None = None
 
     def close(self) -> None:
         """Frees it; blocks for as long as the system needs to take the memory back."""
+        if self.draft is not None:
+            self.draft.close()
         if self.embedding.made is not None:
             self.embedding.made.close()
         self.runtime.close()
@@ -131,12 +149,15 @@ def load(source: Source) -> Loaded:
             wanted=source.settings.embed_ctx_size,
         )
         constraints = Constraints(runtime.vocabulary) if source.kind.generates else None
+        draft = None
+        if source.draft is not None and isinstance(runtime, LlamaRuntime):
+            draft = drafts.load(source.draft, runtime)
     except BaseException as error:
         runtime.close()
         if isinstance(error, TemplateError):
             raise StartupError(f"{source.path}: {error}") from None
         raise
-    return Loaded(runtime, prompts, context, setup, constraints)
+    return Loaded(runtime, prompts, context, setup, constraints, draft)
 
 
 def _trim() -> None:

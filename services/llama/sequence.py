@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence as Tokens
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +19,13 @@ from services.llama.stream import Delta, Ended, Finish, Stream, Timings, Usage
 
 # Greater than any position.
 _NEVER = 2**62
+
+
+class Guesser(Protocol):
+    """Where drafts come from."""
+
+    def result(self, drafted: int, accepted: int) -> None:
+        """How a draft did."""
 
 
 class Sequence:
@@ -63,6 +71,8 @@ class Sequence:
             piece=lambda token: vocabulary.piece(token, special=True),
         )
         self._lookup = Lookup(job.speculation) if job.speculation.enabled else None
+        # Where its draft is from.
+        self._guesser: Guesser | None = None
         # The next prompt token whose logprob is wanted: for all choices, choice 0 tells them.
         wants_prompt = job.output.prompt_logprobs and choice == 0 and len(job.prompt) > 1
         self._next_of_prompt = 1 if wants_prompt else _NEVER
@@ -129,11 +139,20 @@ class Sequence:
     def guess(self, most: int) -> None:
         """Looks for a draft of at most `most` tokens; one that decodes only."""
         self.draft = []
-        if len(self.tokens) - self.cached != 1:
-            return
-        most = min(most, self.limit - len(self.tokens) - 1)
+        most = min(most, self.draft_room())
         if most > 0 and self._lookup is not None:
             self.draft = self._lookup.draft(self.tokens, most)
+            self._guesser = self._lookup
+
+    def draft_room(self) -> int:
+        """Tokens that a draft may have; 0 unless it decodes and may be guessed at."""
+        if len(self.tokens) - self.cached != 1 or not self.job.speculation.enabled:
+            return 0
+        return min(self.limit - len(self.tokens) - 1, self.job.speculation.max_draft_tokens)
+
+    def offer(self, draft: list[int], guesser: Guesser) -> None:
+        """Takes a draft of at most `draft_room` tokens; the guesser is told how it did."""
+        self.draft, self._guesser = draft, guesser
 
     def chunk(self, count: int, draft: int) -> Chunk:
         """The next tokens to evaluate, and so many of the draft behind them."""
@@ -284,8 +303,8 @@ class Sequence:
     def _count_draft(self, drafted: int, accepted: int) -> None:
         self.usage.drafted += drafted
         self.usage.accepted += accepted
-        if self._lookup is not None:
-            self._lookup.result(drafted, accepted)
+        if self._guesser is not None:
+            self._guesser.result(drafted, accepted)
         self.draft = []
 
     def _ended(self, reason: Finish, matched: str = "") -> Ended:

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+import tracemalloc
 from collections.abc import Mapping
 
 import pytest
@@ -379,6 +380,33 @@ def test_tokens_of_several_bytes():
         matcher.accept(token)
     assert matcher.finished
     assert allowed(matcher, Words.size) == [7, 12]
+
+
+class Many(FakeVocabulary):
+    """Bytes and ends, and a hundred times as many tokens of several bytes; every look is a copy."""
+
+    size = 100 * FakeVocabulary.size
+
+    def piece(self, token: int, *, special: bool) -> bytes:
+        if token < FakeVocabulary.size:
+            return super().piece(token, special=special)
+        return b"%d" % token
+
+
+def test_the_texts_of_tokens_are_kept_by_the_library_alone():
+    Constraints(FakeVocabulary())  # what is made once
+    tracemalloc.start()
+    try:
+        made = Constraints(Many())
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # As objects they take 40 bytes each and more, and 8 in a list.
+    assert held < 2 * Many.size
+    matcher = made.compile(pb.Constraint(regex="[a-z]{3}77")).matcher()
+    for letter in b"abc":
+        matcher.accept(letter)
+    assert len(matcher.forced()) == 2
 
 
 def test_forced_tokens_spell_the_text_though_the_tokenizer_adds_to_it():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -223,6 +224,18 @@ def test_what_there_is_is_said_when_what_is_wanted_is_not(endpoint):
 
 def test_a_path_is_a_path():
     assert hub.locate("models/x.gguf") == Path("models/x.gguf")
+
+
+def test_a_worker_with_a_path_does_without_the_client():
+    # In a process of its own: other tests have imported it.
+    program = (
+        "import sys, services.llama.__main__; from services.llama import hub\n"
+        "hub.locate('models/x.gguf')\n"
+        "print(*(name for name in sys.modules if name.startswith('huggingface_hub')))"
+    )
+    line = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == []
 
 
 @pytest.mark.parametrize("name", ["hf:", "hf:tiny", "hf:a/b/c:Q4_0", "hf:a/b:", "hf:a/b:x y"])

@@ -29,8 +29,7 @@ class LlamaVocabulary:
             token for token in range(self._size) if bindings.vocab_is_eog(self._vocab, token)
         )
         self._special = MappingProxyType(self._read_special())
-        self._longest = max(4, *(len(self._read_piece(t, True)) for t in range(self._size)))
-        self._pieces: tuple[dict[int, bytes], dict[int, bytes]] = ({}, {})
+        self._longest = max(4, *(len(self.piece(t, special=True)) for t in range(self._size)))
 
     @property
     def size(self) -> int:
@@ -82,13 +81,7 @@ class LlamaVocabulary:
 
     def piece(self, token: int, *, special: bool) -> bytes:
         """The token's bytes, maybe a part of a character; control tokens are empty if not special."""
-        known = self._pieces[special]
-        piece = known.get(token)
-        if piece is None:
-            piece = known[token] = self._read_piece(token, special)
-        return piece
-
-    def _read_piece(self, token: int, special: bool) -> bytes:
+        # Not kept: llama.cpp has them all, and a microsecond is little beside a token's decode.
         room = 64
         while True:
             buffer = ctypes.create_string_buffer(room)

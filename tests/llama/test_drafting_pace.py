@@ -59,7 +59,8 @@ def test_no_other_choice_gives_more_tokens_a_second(wishes, others, rows, cost):
             for wish, count in zip(wishes, found, strict=True)
             for place in range(1, count + 1)
         )
-        return tokens / (1 + max(found, default=0) * cost + ROW_COST * sum(found))
+        time: float = 1 + max(found, default=0) * cost + ROW_COST * sum(found)
+        return tokens / time
 
     chosen = tuple(lengths(wishes, decoding=decoding, rows=rows, cost=cost))
     assert sum(chosen) <= max(0, rows)

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up setup test lint types proto proto-check bench compose-test wheel-test lock clean
+.PHONY: help up setup test soak lint types proto proto-check bench compose-test wheel-test lock clean
 
 # Of `make up` (deploy/up.py says what each means and checks them)
 export PORT HOST MODEL WORKERS THREADS GPU EMBED
@@ -32,6 +32,9 @@ setup: $(STAMP) ## make .venv from the hashed locks and build llama.cpp (minutes
 
 test: $(STAMP) ## set up, then run the whole test suite (ARGS="-k name" for a part)
 	@$(PY) -m pytest $(ARGS)
+
+soak: $(STAMP) ## 2,000 mixed requests to the engine over llama.cpp; a minute or two
+	@$(PY) -m pytest -m soak $(ARGS)
 
 lint: $(STAMP) ## formatting, lint, layering, contract style
 	$(VENV)/bin/ruff format --check .

@@ -107,8 +107,11 @@ class Roster:
             for candidate in self._candidates(now)
         ]
         work = scheduler.share_batch(candidates, self._limits)
-        self.kv.make_room(sum(item.count + item.draft for item in work))
-        self.kv.shed(scheduler.to_be_free(candidates, self._limits))
+        needed = sum(item.count + item.draft for item in work)
+        self.kv.make_room(needed)
+        # Given back before as many are taken: llama.cpp takes the lowest that are free, and
+        # attention looks at all up to the highest in use.
+        self.kv.shed(scheduler.to_be_free(candidates, self._limits), needed)
         return [(self.running[item.id], item) for item in work]
 
     def _guess(self) -> None:

@@ -122,10 +122,10 @@ class CacheMachine(RuleBasedStateMachine):
         if cells <= self.room():
             assert self.runtime.cells - self.runtime.used >= cells
 
-    @rule(cells=st.integers(0, 220))
-    def shed(self, cells: int) -> None:
+    @rule(cells=st.integers(0, 220), pace=st.integers(0, 100))
+    def shed(self, cells: int, pace: int) -> None:
         before, idle = self.kv.room, self.kv.slots[1]
-        self.kv.shed(cells)
+        self.kv.shed(cells, pace)
         if before < cells and idle:
             assert self.kv.room > before or self.kv.slots[1] < idle
         else:

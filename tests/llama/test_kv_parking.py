@@ -171,10 +171,18 @@ def test_idle_cells_are_shed_slot_by_slot(cache):
     kv, runtime, parking = cache
     kept(kv, runtime, [1] * 100)
     kept(kv, runtime, [2] * 100)
-    kv.shed(300)
+    kv.shed(300, 1)
     assert (kv.slots[1], len(parking)) == (1, 1)
-    kv.shed(300)
+    kv.shed(300, 1)
     assert (kv.slots[1], len(parking)) == (0, 2)
+
+
+def test_as_many_are_shed_as_are_taken(cache):
+    kv, runtime, _ = cache
+    for token in (1, 2, 3):
+        kept(kv, runtime, [token] * 60)
+    kv.shed(300, 61)
+    assert kv.slots[1] == 1
 
 
 def test_nothing_parked_outlives_a_failure(cache):

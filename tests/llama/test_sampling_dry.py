@@ -15,7 +15,9 @@ BREAKERS = ["\n", "ab", "ba", "aab", "€", "bab\na", "a" * 30, ""]
 
 def penalties(repeats: Repeats, size: int = len(PIECES)) -> list[float]:
     logits = np.zeros(size, np.float32)
-    repeats.penalise(logits)
+    ids, values = repeats.penalised(logits)
+    assert len(set(ids.tolist())) == len(ids)
+    logits[ids] = values
     return [-value for value in logits.tolist()]
 
 

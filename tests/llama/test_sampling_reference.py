@@ -27,7 +27,6 @@ def piece(token: int) -> bytes:
 
 def logits_of(seed: int, size: int, scale: float = 2.0) -> Logits:
     values: Logits = (np.random.default_rng(seed).normal(size=size) * scale).astype(np.float32)
-    values.flags.writeable = False
     return values
 
 
@@ -44,6 +43,7 @@ def shares(monkeypatch: pytest.MonkeyPatch, make: Any, arguments: Any) -> plain.
     A token has one interval of them, or two where XTC left a gap; each is met to 1 / GRID.
     """
     logits = arguments[0]
+    before = logits.tobytes()
     counts = np.zeros(len(logits))
     for step in range(GRID):
         number = (step + 0.5) / GRID
@@ -52,6 +52,7 @@ def shares(monkeypatch: pytest.MonkeyPatch, make: Any, arguments: Any) -> plain.
                 "services.llama.sampling.sampler.uniform", lambda *_, number=number: number
             )
             counts[make().choose(*arguments)] += 1
+    assert logits.tobytes() == before
     return counts / GRID
 
 

@@ -201,16 +201,20 @@ class KvCache:
             self._evict(number)
         return bool(idle)
 
-    def shed(self, cells: int) -> None:
+    def shed(self, cells: int, pace: int) -> None:
         """Brings the free cells nearer to so many.
 
-        Where states can be parked only by one slot at a time: that copies, and steps must go on.
+        Where states can be parked only slot by slot until `pace` cells are gained, one at least:
+        that copies, and steps must go on.
         """
         if self._parking is None:
             self.make_room(cells)
-        elif cells > self.room:
-            for number in self._idle()[:1]:
-                self._evict(number)
+            return
+        enough = min(cells, self.room + max(1, pace))
+        for number in self._idle():
+            if self.room >= enough:
+                break
+            self._evict(number)
 
     def _evict(self, number: int, keep: int = 0) -> None:
         """Takes cells from the end of an idle slot, or parks it and takes them all."""

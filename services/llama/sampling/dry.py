@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from services.llama.sampling.arrays import Floats
+from services.llama.sampling.arrays import Floats, Ids
 from services.llama.sampling.params import Dry
 
 # Tokens of the prompt's end in which a breaker is looked for first.
@@ -26,6 +26,7 @@ _LOOK_BACK = 64
 _KEPT_BYTES = 4096
 # Enough to rule a token out, and still a number in single precision.
 _LOG_MOST = math.log(1e30)
+_NOTHING = np.zeros(0, np.int64), np.zeros(0, np.float32)
 
 
 class Repeats:
@@ -67,18 +68,18 @@ class Repeats:
         broken = self._breakers is not None and self._breakers.feed(token)
         self._since = 0 if broken else self._since + 1
 
-    def penalise(self, logits: Floats) -> None:
-        """Changes the logits of tokens that would prolong a repeat, in place."""
+    def penalised(self, logits: Floats) -> tuple[Ids, Floats]:
+        """Tokens that would prolong a repeat, each once, and what becomes of their logits."""
         params = self._params
         allowed = max(1, params.allowed_length)
         if self._since < allowed:
-            return
+            return _NOTHING
         # A likeness ends at the window's edge too.
         reach = self._places + 1 - self._first(self._size)
         lengths = np.minimum(np.minimum(self._lengths[self._places + 1], reach), self._since)
         counting = lengths >= allowed
         if not counting.any():
-            return
+            return _NOTHING
         # Sorted by what follows and then by length, the last of each token is its longest.
         followers = self._tokens[self._places[counting] + 1]
         keys = np.sort(followers << 32 | lengths[counting])
@@ -89,7 +90,7 @@ class Repeats:
         ids, longest = keys >> 32, keys & 0xFFFFFFFF
         exponents = (longest - params.allowed_length) * math.log(params.base)
         exponents += math.log(params.multiplier)
-        logits[ids] -= np.exp(np.minimum(exponents, _LOG_MOST)).astype(np.float32)
+        return ids, logits[ids] - np.exp(np.minimum(exponents, _LOG_MOST)).astype(np.float32)
 
     def _first(self, size: int) -> int:
         """The first place in the window of a sequence of this size."""

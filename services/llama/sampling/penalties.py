@@ -52,11 +52,11 @@ class Counts:
         self._counts[row] += by
 
 
-def penalise(logits: Floats, counts: Counts, params: SamplingParams) -> None:
-    """Changes the logits of the tokens seen, in place."""
+def penalised(logits: Floats, counts: Counts, params: SamplingParams) -> tuple[Ids, Floats]:
+    """The tokens seen, each once, and what becomes of their logits."""
     ids, times = counts.seen()
     values = logits[ids]
     penalty = params.repetition_penalty
     values = np.where(values > 0, values / penalty, values * penalty).astype(np.float32)
     values -= times * params.frequency_penalty + params.presence_penalty
-    logits[ids] = values
+    return ids, values

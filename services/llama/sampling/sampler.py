@@ -1,13 +1,14 @@
 """The sampler of one choice: what the engine calls, and the order of the steps.
 
 Cost matters: this runs once per token, on the engine's thread, with vocabularies of 150,000.
-Greedy is one argmax. Logits are copied only if something changes them.
+Greedy is one argmax. What changes logits changes few: it is done in place, and undone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from services.llama.sampling.draws import draw
 from services.llama.sampling.dry import Repeats
 from services.llama.sampling.mirostat import Control
 from services.llama.sampling.params import SamplingParams
-from services.llama.sampling.penalties import Counts, penalise
+from services.llama.sampling.penalties import Counts, penalised
 from services.llama.sampling.randomness import uniform
 from services.llama.sampling.truncation import truncate
 
@@ -87,17 +88,16 @@ class Sampler:
             among = masks.count(allowed, len(logits))
             if among <= 1:
                 return _only(allowed, len(logits))
-        with np.errstate(all="ignore"):
-            adjusted = self._adjusted(logits, suppressed)
+        with np.errstate(all="ignore"), self._adjusted(logits, suppressed):
             if self._params.greedy:
                 # Mostly it is a number, and allowed.
-                token = int(adjusted.argmax())
-                possible = math.isfinite(adjusted[token])
+                token = int(logits.argmax())
+                possible = math.isfinite(logits[token])
                 if possible and (allowed is None or masks.permits(allowed, token)):
                     return token
-            ids, values = None, adjusted
+            ids, values = None, logits
             if allowed is not None:
-                ids, values = masks.restrict(adjusted, allowed, among)
+                ids, values = masks.restrict(logits, allowed, among)
             values, best = tame(values)
             if best == -math.inf:
                 return self._lowest(len(logits), suppressed, allowed)
@@ -123,8 +123,8 @@ class Sampler:
             among = masks.count(allowed, len(logits))
             if among <= 1:
                 return
-        with np.errstate(all="ignore"):
-            values = self._adjusted(logits, suppressed)
+        with np.errstate(all="ignore"), self._adjusted(logits, suppressed):
+            values = logits
             if allowed is not None:
                 ids, values = masks.restrict(values, allowed, among)
             values, best = tame(values)
@@ -137,21 +137,29 @@ class Sampler:
                 index = int(found[0]) if len(found) else None
             self._control.observe(values, best, len(logits), index)
 
-    def _adjusted(self, logits: Logits, suppressed: Ids | None) -> Logits:
-        """Logits with bias, penalties and DRY: a copy, unless there is nothing to change."""
+    @contextmanager
+    def _adjusted(self, logits: Logits, suppressed: Ids | None) -> Iterator[None]:
+        """While it lasts the logits have bias, penalties and DRY in them."""
         biased = len(self._bias_ids) > 0
-        if not biased and self._counts is None and self._repeats is None and suppressed is None:
-            return logits
-        logits = logits.copy()
-        if biased:
-            logits[self._bias_ids] += self._bias
-        if self._counts is not None:
-            penalise(logits, self._counts, self._params)
-        if self._repeats is not None:
-            self._repeats.penalise(logits)
-        if suppressed is not None:
-            logits[suppressed] = -np.inf
-        return logits
+        undo: list[tuple[Ids, Logits]] = []
+
+        def change(ids: Ids, values: Floats | float) -> None:
+            undo.append((ids, logits[ids]))
+            logits[ids] = values
+
+        try:
+            if biased:
+                change(self._bias_ids, logits[self._bias_ids] + self._bias)
+            if self._counts is not None:
+                change(*penalised(logits, self._counts, self._params))
+            if self._repeats is not None:
+                change(*self._repeats.penalised(logits))
+            if suppressed is not None:
+                change(suppressed, -math.inf)
+            yield
+        finally:
+            for ids, values in reversed(undo):
+                logits[ids] = values
 
     def _index(self, values: Floats, best: float, vocabulary: int, position: int) -> int:
         """Index of the chosen value; `best` is the largest, a number."""

@@ -22,13 +22,14 @@ from bench.probes import Process, process
 from services.worker.backend import StartupError
 
 CARAVAN = "caravan"
+CARAVAN_LEAN = "caravan-lean"
 CARAVAN_NO_SPECULATION = "caravan-nospec"
 CARAVAN_TIGHT = "caravan-tight"
 LLAMA_SERVER = "llama-server"
 LLAMA_SERVER_LEAN = "llama-server-lean"
 # The worker's flag.
 NO_SPECULATION = ("--no-speculation",)
-# Without the copies of old KV caches that it keeps in memory beside the one it works with.
+# Both servers': without the copies of old KV caches that are kept in memory beside the one at work.
 LEAN = ("--cache-ram", "0")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,6 +90,10 @@ def _caravan(stack: ExitStack, name: str, options: Options) -> Started:
     return Started(f"{url}/v1", _process(worker, model, options, metrics))
 
 
+def _lean_caravan(stack: ExitStack, name: str, options: Options) -> Started:
+    return _caravan(stack, name, replace(options, worker_args=(*options.worker_args, *LEAN)))
+
+
 def _without_speculation(stack: ExitStack, name: str, options: Options) -> Started:
     wanted = replace(options, worker_args=(*options.worker_args, *NO_SPECULATION))
     return _caravan(stack, name, wanted)
@@ -118,6 +123,7 @@ def _lean(stack: ExitStack, name: str, options: Options) -> Started:
 
 _STARTERS: Mapping[str, Callable[[ExitStack, str, Options], Started]] = {
     CARAVAN: _caravan,
+    CARAVAN_LEAN: _lean_caravan,
     CARAVAN_NO_SPECULATION: _without_speculation,
     CARAVAN_TIGHT: _tight,
     LLAMA_SERVER: _llama_server,

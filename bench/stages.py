@@ -8,6 +8,7 @@ from typing import Literal
 
 from bench.local import (
     CARAVAN,
+    CARAVAN_LEAN,
     CARAVAN_NO_SPECULATION,
     CARAVAN_TIGHT,
     LLAMA_SERVER,
@@ -54,7 +55,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("pressure", (CARAVAN, CARAVAN_TIGHT), (("kv-pressure", 16),), parallel=16),
     Stage("copy", (CARAVAN_NO_SPECULATION, CARAVAN), (("forced-copy", 1),), model="copy"),
     Stage("quote", (CARAVAN_NO_SPECULATION, CARAVAN), (("quote", 1),), model="demo"),
-    Stage("memory", (LLAMA_SERVER_LEAN, CARAVAN), (("memory", 8),)),
+    Stage("memory", (LLAMA_SERVER_LEAN, CARAVAN_LEAN), (("memory", 8),)),
 )
 
 

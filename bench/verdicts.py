@@ -9,6 +9,7 @@ from typing import Literal
 
 from bench.local import (
     CARAVAN,
+    CARAVAN_LEAN,
     CARAVAN_NO_SPECULATION,
     CARAVAN_TIGHT,
     LLAMA_SERVER,
@@ -70,6 +71,7 @@ BARS: tuple[Bar, ...] = (
         "memory above model and KV",
         1.2,
         at_most=True,
+        ours=CARAVAN_LEAN,
         base=LLAMA_SERVER_LEAN,
     ),
 )

@@ -12,8 +12,11 @@ from services.llama.runtime import adapters
 from services.llama.runtime.gguf import Header
 from services.llama.runtime.loading import RopeOptions, RuntimeOptions
 
-# Ended sequences, beyond one for each that runs, whose cells may be kept for prompts to come.
-IDLE_SLOTS = 24
+# Ended sequences, beyond one for each that runs, whose cells may be kept for prompts to come. Each is
+# a row more in llama.cpp's buffer of logits, 0.6 MiB for 150,000 tokens: on CPUs, which keep hardly
+# any cells for others, more are not worth it.
+IDLE_SLOTS = 4
+_IDLE_SLOTS_GPU = 24
 # Rows of a batch, decodes included, up to which drafts are worth evaluating: on CPUs a batch of
 # more rows takes about as many times as long.
 DRAFTS = 16
@@ -64,6 +67,7 @@ def make(settings: LlamaSettings, header: Header, beside: float = 0) -> Plan:
     checked = [(file, adapters.check(file, header)) for file in files]
     extra = sum(file.size for _, file in checked)
     stretch = sizing.stretch(header, settings.rope_scale, settings.yarn_orig_ctx)
+    idle = _IDLE_SLOTS_GPU if settings.gpu_layers else IDLE_SLOTS
     memory = host.available_memory()
     if memory is not None:
         memory -= math.ceil(beside)
@@ -73,7 +77,7 @@ def make(settings: LlamaSettings, header: Header, beside: float = 0) -> Plan:
             cells=settings.ctx_size,
             slots=settings.parallel,
             outputs=_OUTPUTS,
-            idle=IDLE_SLOTS,
+            idle=idle,
             ubatch=settings.ubatch_size,
             type_k=settings.cache_type_k,
             type_v=settings.cache_type_v,
@@ -89,7 +93,7 @@ def make(settings: LlamaSettings, header: Header, beside: float = 0) -> Plan:
     options = RuntimeOptions(
         cells=shape.cells,
         parallel=shape.slots,
-        idle=shape.slots + IDLE_SLOTS,
+        idle=shape.slots + idle,
         outputs=_outputs(settings.batch_size, shape.slots),
         batch_size=max(settings.batch_size, shape.slots),
         ubatch_size=settings.ubatch_size,

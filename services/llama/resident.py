@@ -157,6 +157,7 @@ def load(source: Source) -> Loaded:
         if isinstance(error, TemplateError):
             raise StartupError(f"{source.path}: {error}") from None
         raise
+    _trim()
     return Loaded(runtime, prompts, context, setup, constraints, draft)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.constrain import ConstraintError, Constraints, matcher
 from services.llama.interface import SpecialToken
-from services.worker.errors import InvalidField
+from services.worker.errors import InvalidField, Unsupported
 from tests.llama.constrained import allowed, answer, choice, compiled, constraints, schema, takes
 from tests.llama.fake_runtime import BOS, EOS, FakeVocabulary
 
@@ -344,6 +344,37 @@ def test_a_vocabulary_that_cannot_be_used_is_no_error(vocabulary):
     assert constraints().available
 
 
+class Refused(FakeVocabulary):
+    """The library takes no end that is no token."""
+
+    ends = frozenset((EOS, 10**6))
+    looks = 0
+
+    def piece(self, token: int, *, special: bool) -> bytes:
+        self.looks += 1
+        return super().piece(token, special=special)
+
+
+def test_a_vocabulary_that_the_library_refuses_is_looked_through_once():
+    vocabulary = Refused()
+    made = Constraints(vocabulary)
+    assert made.available
+    for _ in range(2):
+        with pytest.raises(Unsupported):
+            made.compile(pb.Constraint(json_object=True))
+    assert FakeVocabulary.size <= vocabulary.looks < 2 * FakeVocabulary.size
+
+
+def test_a_vocabulary_is_read_for_the_first_grammar():
+    vocabulary = Refused()
+    vocabulary.ends = FakeVocabulary.ends
+    made = Constraints(vocabulary)
+    assert vocabulary.looks < 10
+    for regex in ("a", "b"):
+        assert made.compile(pb.Constraint(regex=regex))
+    assert FakeVocabulary.size <= vocabulary.looks < 2 * FakeVocabulary.size
+
+
 class Words(FakeVocabulary):
     """Tokens of several bytes, one twice, two ends, a control token in the middle, a gap."""
 
@@ -394,10 +425,11 @@ class Many(FakeVocabulary):
 
 
 def test_the_texts_of_tokens_are_kept_by_the_library_alone():
-    Constraints(FakeVocabulary())  # what is made once
+    Constraints(FakeVocabulary()).compile(pb.Constraint(regex="a"))  # what is made once
+    made = Constraints(Many())
     tracemalloc.start()
     try:
-        made = Constraints(Many())
+        made.compile(pb.Constraint(regex="b"))
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

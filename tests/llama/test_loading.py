@@ -134,6 +134,12 @@ def test_numa_is_said_once(monkeypatch):
     assert said == [raw.GGML_NUMA_STRATEGY_DISTRIBUTE]
 
 
+def test_more_idle_slots_where_idle_cells_cost_nothing():
+    small = ("--ctx-size", "512", "--parallel", "3")
+    assert planned(*small).options.idle == 7
+    assert planned(*small, "--gpu-layers", "1").options.idle == 27
+
+
 def test_settings_reach_the_options():
     made = planned(
         *("--flash-attention", "on", "--cache-type-v", "q8_0", "--no-mmap", "--no-swa-full"),
@@ -366,7 +372,7 @@ def test_the_estimate_is_not_below_what_llama_cpp_takes(monkeypatch, parallel, i
     }
     assert all(taken.values())
     shape = sizing.Shape(
-        4096, parallel, 512, outputs=outputs, idle=plan.IDLE_SLOTS if idle else None
+        4096, parallel, 512, outputs=outputs, idle=idle - parallel if idle else None
     )
     needed = sizing.needs(gguf.read(MODEL), shape)
     assert taken["KV"] <= needed.cache / 2**20 <= 1.1 * taken["KV"]

@@ -14,9 +14,9 @@ from protos.inference.v1 import inference_pb2 as pb
 from services.llama.constrain import gbnf, lark, regex, schema
 from services.llama.constrain.matcher import NOTHING, ConstraintError, Grammar
 from services.llama.constrain.problem import Problem
-from services.llama.constrain.tokens import UnusableError, tokenizer
+from services.llama.constrain.tokens import tokenizer, usable
 from services.llama.interface import Vocabulary
-from services.worker.errors import InvalidField
+from services.worker.errors import InvalidField, Unsupported
 
 # Compiled grammars kept, and for how long: seconds of processor time that its matchers took to learn.
 # What they learn is kept with it, 80 MiB a second at the worst.
@@ -64,30 +64,26 @@ class Constraints:
     """Makes grammars for one model. Safe to use from any thread; none of it belongs on the loop."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        """Reads the whole vocabulary: seconds for 150,000 tokens."""
-        self._size, self._ends = vocabulary.size, vocabulary.ends
+        """The library's view of the vocabulary, which takes time and memory, comes with the first use."""
+        self._vocabulary = vocabulary
         self._tokenizer: llguidance.LLTokenizer | None = None
+        self._making = threading.Lock()
+        self._refused = False
         # The most recently used last.
         self._kept: OrderedDict[tuple[str, bytes], Grammar] = OrderedDict()
         self._lock = threading.Lock()
-        try:
-            self._tokenizer = tokenizer(vocabulary)
-        except UnusableError:
-            _log.warning("no constrained output: the vocabulary has no end token")
-        except Exception:  # noqa: BLE001 -- and logged
-            # Whatever the library does not like about a model's vocabulary: it can still be served.
-            _log.exception("no constrained output: the vocabulary cannot be used")
-
-    @property
-    def available(self) -> bool:
-        """Whether there can be constrained output; compile needs it."""
-        return self._tokenizer is not None
+        # Whether there can be constrained output; compile needs it.
+        self.available = usable(vocabulary)
+        if not self.available:
+            _log.warning("no constrained output: the vocabulary has no end token, or no text")
 
     def compile(self, constraint: pb.Constraint) -> Grammar:
         """The grammar of a checked constraint: some milliseconds, under 2 s at the worst.
 
-        Raises InvalidField with what is wrong, for a schema with its place.
+        The first one takes half a second more for 150,000 tokens. Raises InvalidField with what is
+        wrong, for a schema with its place; Unsupported if the vocabulary cannot be used after all.
         """
+        vocabulary = self._whole_vocabulary()
         kind = constraint.WhichOneof("kind") or ""
         key = (kind, constraint.SerializeToString(deterministic=True))
         with self._lock:
@@ -96,7 +92,7 @@ class Constraints:
                 self._kept.move_to_end(key)
                 return grammar
         try:
-            grammar = self._compile(_SOURCES[kind](constraint))
+            grammar = self._compile(vocabulary, _SOURCES[kind](constraint))
         except Problem as problem:
             raise InvalidField(f"constraint.{kind}", str(problem)) from None
         with self._lock:
@@ -105,14 +101,26 @@ class Constraints:
                 self._kept.popitem(last=False)
         return grammar
 
-    def _compile(self, source: _Source) -> Grammar:
-        assert self._tokenizer is not None, "not available"
+    def _whole_vocabulary(self) -> llguidance.LLTokenizer:
+        with self._making:
+            if self._tokenizer is None and not self._refused:
+                try:
+                    self._tokenizer = tokenizer(self._vocabulary)
+                except Exception:  # noqa: BLE001 -- and logged
+                    # Whatever the library does not like about it: next time it would not, either.
+                    _log.exception("no constrained output: the vocabulary cannot be used")
+                    self._refused = True
+            if self._tokenizer is None:
+                raise Unsupported(pb.CAPABILITY_CONSTRAINT)
+            return self._tokenizer
+
+    def _compile(self, vocabulary: llguidance.LLTokenizer, source: _Source) -> Grammar:
         start = llguidance.LLMatcher(
-            self._tokenizer, source.grammar, log_level=0, limits=_limits(source.states)
+            vocabulary, source.grammar, log_level=0, limits=_limits(source.states)
         )
         if start.is_error():
             raise Problem(_words(start.get_error()))
-        grammar = Grammar(start, self._size, self._ends)
+        grammar = Grammar(start, self._vocabulary.size, self._vocabulary.ends)
         try:
             # A grammar without a text, or one too large to begin with, shows here.
             grammar.matcher().mask()

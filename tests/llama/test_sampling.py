@@ -128,11 +128,23 @@ def test_typical_p_leaves_the_surprising_and_the_obvious_out():
     assert 0 not in seen
 
 
-@given(st.integers(1, 6000), st.integers(1, 60), st.integers(0, 2**32))
-def test_the_cheap_way_to_the_largest_finds_the_largest(size, count, seed):
-    logits = np.random.default_rng(seed).integers(0, 50, size).astype(np.float32)
+@given(
+    st.integers(1, 6000),
+    st.integers(1, 60),
+    st.integers(0, 2**32),
+    # With many equal ones, few, and mostly impossible ones.
+    st.sampled_from([50, 10**6, -1]),
+)
+def test_the_cheap_way_to_the_largest_finds_the_largest(size, count, seed, kinds):
+    rng = np.random.default_rng(seed)
+    logits = rng.integers(0, abs(kinds) * 50, size).astype(np.float32)
+    if kinds < 0:
+        logits[rng.random(size) < 0.97] = -np.inf
     ids, values = largest(logits, min(count, size))
-    assert list(ids) == list(np.argsort(-logits, kind="stable")[: min(count, size)])
+    expected = np.argsort(-logits, kind="stable")[: min(count, size)]
+    if values.size < len(expected):
+        expected = expected[logits[expected] > -np.inf]
+    assert list(ids) == list(expected)
     assert list(values) == list(logits[ids])
 
 

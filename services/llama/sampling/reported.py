@@ -25,14 +25,14 @@ def logprobs(logits: Logits, token: int, top: int) -> Logprobs:
 
     -inf for a token that is impossible, as all are where no logit is a number.
     """
-    logits, best = tame(logits)
+    logits, best, tops = tame(logits)
     if best == -math.inf:
         return Logprobs(token, -math.inf, ())
     with np.errstate(over="ignore"):
         normaliser = best + math.log(float(np.exp(logits - np.float32(best)).sum()))
     likeliest: tuple[tuple[int, float], ...] = ()
     if top:
-        ids, values = largest(logits, top)
+        ids, values = largest(logits, top, tops)
         likeliest = tuple(
             (token, min(0.0, value - normaliser))
             for token, value in zip(ids.tolist(), values.tolist(), strict=True)

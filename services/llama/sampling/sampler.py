@@ -98,10 +98,10 @@ class Sampler:
             ids, values = None, logits
             if allowed is not None:
                 ids, values = masks.restrict(logits, allowed, among)
-            values, best = tame(values)
+            values, best, tops = tame(values)
             if best == -math.inf:
                 return self._lowest(len(logits), suppressed, allowed)
-            index = self._index(values, best, len(logits), position)
+            index = self._index(values, best, tops, len(logits), position)
             return index if ids is None else int(ids[index])
 
     def replay(
@@ -127,7 +127,7 @@ class Sampler:
             values = logits
             if allowed is not None:
                 ids, values = masks.restrict(values, allowed, among)
-            values, best = tame(values)
+            values, best, _ = tame(values)
             if best == -math.inf:
                 return
             values, best = self._excluded(values, best, position)
@@ -161,8 +161,10 @@ class Sampler:
             for ids, values in reversed(undo):
                 logits[ids] = values
 
-    def _index(self, values: Floats, best: float, vocabulary: int, position: int) -> int:
-        """Index of the chosen value; `best` is the largest, a number."""
+    def _index(
+        self, values: Floats, best: float, tops: Floats, vocabulary: int, position: int
+    ) -> int:
+        """Index of the chosen value; `best` is the largest, a number, `tops` are the peaks."""
         params = self._params
         if params.greedy:
             return int(values.argmax())
@@ -173,7 +175,7 @@ class Sampler:
         if not params.truncates:
             values, best = self._excluded(values, best, position)
             return draw(values, best, params.temperature, number)
-        ids, kept = truncate(values, best, params)
+        ids, kept = truncate(values, best, tops, params)
         kept, best = self._excluded(kept, float(kept.max()), position)
         return int(ids[draw(kept, best, params.temperature, number)])
 

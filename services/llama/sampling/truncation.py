@@ -23,13 +23,18 @@ _FINENESS = 64
 _BINS = 4096
 
 
-def truncate(logits: Floats, best: float, params: SamplingParams) -> tuple[Ids, Floats]:
-    """Tokens that survive, at least one, and their logits. `best` is the largest, a number."""
+def truncate(
+    logits: Floats, best: float, tops: Floats, params: SamplingParams
+) -> tuple[Ids, Floats]:
+    """Tokens that survive, at least one, and their logits.
+
+    `best` is the largest, a number, `tops` are the peaks.
+    """
     size = len(logits)
     ids: Ids | None = None
     values = logits
     if params.top_k:  # comes first: the others see a distribution of its own
-        ids, values = largest(logits, min(params.top_k, size))
+        ids, values = largest(logits, min(params.top_k, size), tops)
     if params.typical_p < 1:
         kept = _typical(values, best, params.typical_p)
         ids, values = _among(ids, kept), values[kept]

@@ -35,4 +35,5 @@ def exclude(values: Floats, best: float, params: Xtc) -> tuple[Floats, float]:
     last = len(likely) - 1 - int(values[likely][::-1].argmin())
     values = values.copy()
     values[np.delete(likely, last)] = -np.inf
-    return tame(values)
+    values, best, _ = tame(values)
+    return values, best

@@ -69,6 +69,10 @@ class LlamaSettings(WorkerSettings):
     """KV cells, shared by all sequences; 0: a trained context, or 4096 cells for each sequence if
     that is more, less where memory is short."""
 
+    chat_template: str = ""
+    """Chat template instead of the model's own: a file, or one of chatml, hermes, llama3, mistral,
+    gemma."""
+
     embed_ctx_size: int = Field(default=0, ge=0, le=2**31 - 1)
     """Longest input of Embed and Rerank, in tokens; 0: the context, for chat models at most 8192."""
 

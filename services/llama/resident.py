@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from services.llama import embedding_setup, hub, plan
+from services.llama import embedding_setup, hub, plan, templates
 from services.llama.config import LlamaSettings
 from services.llama.constrain import Constraints
 from services.llama.drafting import source as drafts
@@ -21,6 +21,7 @@ from services.llama.runtime import gguf
 from services.llama.runtime.embedding import EmbeddingModel
 from services.llama.runtime.llama import LlamaRuntime
 from services.llama.template import CHATML, TemplateError
+from services.llama.templates import Templates
 from services.worker.backend import StartupError
 
 
@@ -37,6 +38,7 @@ class Source:
     settings: LlamaSettings
     plan: plan.Plan
     kind: EmbeddingKind
+    templates: Templates
     # A smaller model that guesses for it. None: there is none.
     draft: DraftSource | None = None
 
@@ -72,7 +74,10 @@ def _find(path: Path, settings: LlamaSettings) -> Source:
     kind = embedding_setup.kind(path, planned.header)
     if draft is not None and not kind.generates:
         raise StartupError(f"--draft-model: {path} does not generate text")
-    return Source(path, settings.model_copy(update=chosen), planned, kind, draft)
+    chosen_templates = templates.choose(settings.chat_template, planned.header.metadata)
+    identity = templates.identity(planned.header.identity, chosen_templates)
+    planned = replace(planned, header=replace(planned.header, identity=identity))
+    return Source(path, settings.model_copy(update=chosen), planned, kind, chosen_templates, draft)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +141,10 @@ def load(source: Source) -> Loaded:
     runtime = kind(header.parts[0], options)
     try:
         context = source.plan.context(runtime.cells)
-        template = header.metadata.get("tokenizer.chat_template")
-        prompts = Prompts(
-            runtime.vocabulary, template if source.kind.generates else CHATML, context
+        prompts = (
+            Prompts(runtime.vocabulary, source.templates.default, context, source.templates.named)
+            if source.kind.generates
+            else Prompts(runtime.vocabulary, CHATML, context)
         )
         setup = embedding_setup.prepare(
             runtime,

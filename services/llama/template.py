@@ -1,10 +1,7 @@
 """Renders a model's chat template: untrusted code over untrusted data, so in a sandbox.
 
-Its loops, its output and the usual ways to make huge values (template_bounds) are bounded.
-
-Text that users gave must never become a control token. Where such a text occurs in what they
-gave, it is broken with MARK before rendering; what the template itself writes is not. `split`
-then finds the control tokens of the template, and only those.
+Its loops, its output and the usual ways to make huge values (template_bounds) are bounded. Text
+that users gave never becomes a control token (see marks).
 """
 
 from __future__ import annotations
@@ -14,10 +11,10 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.ext import Extension
 from jinja2.filters import do_indent
 from jinja2.parser import Parser
@@ -25,13 +22,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from services.llama import template_bounds as bounds
+from services.llama.marks import MARK, OPEN_END, Marks, plain
 from services.llama.template_bounds import MAX_CHARACTERS
 
-# Noncharacters (Unicode chapter 23.7): no text needs them, so they are taken out of users' text.
-MARK = "\ufdd0"
-# The end of the last message, where the assistant's turn is to be continued.
-OPEN_END = "\ufdd1"
-_RESERVED = str.maketrans("", "", MARK + OPEN_END)
+__all__ = ["CHATML", "MARK", "OPEN_END", "ChatTemplate", "TemplateError", "plain"]
+
+_ESCAPED_MARKS = re.compile(rf"(?<!\\)((?:\\\\)*)\\u({ord(MARK):x}|{ord(OPEN_END):x})")
 
 # Limits of one rendering.
 MAX_SECONDS = 2.0
@@ -55,11 +51,17 @@ class ChatTemplate:
     def __init__(self, source: str, special: Iterable[str]) -> None:
         """`special` are the texts of the control tokens. Raises TemplateError."""
         self.source = source
-        longest_first = sorted((s for s in special if len(s) > 1), key=lambda s: (-len(s), s))
-        self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         environment = _environment()
         try:
             tree = environment.parse(source)
+            self.words = _words(tree)
+            """Names of fields that it reads, and all its texts."""
+            self.texts = frozenset(data.data for data in tree.find_all(nodes.TemplateData))
+            """What it writes outside of expressions."""
+            self._marks = Marks(special, _sought(tree))
+            # Last: it folds constants.
+            self.variables = frozenset(meta.find_undeclared_variables(tree))
+            """Names that it takes from outside."""
             _bound_loops(tree)
             _Concatenations().visit(tree)
             code = environment.compile(tree)
@@ -72,7 +74,7 @@ class ChatTemplate:
 
         Raises TemplateError.
         """
-        variables = {**self._protect(given), **ours, "_budget": _Budget()}
+        variables = {**self._marks.protect(given), **ours, "_budget": _Budget()}
         pieces: list[str] = []
         length = 0
         try:
@@ -91,38 +93,14 @@ class ChatTemplate:
             raise TemplateError("the chat template writes too much")
         return "".join(pieces)
 
+    def protect(self, text: str) -> str:
+        """A user's text as `render` gives it to the template."""
+        protected: str = self._marks.protect(text)
+        return protected
+
     def split(self, rendered: str) -> Iterator[tuple[str, bool]]:
         """The prompt in pieces, without marks: (text, whether it is one control token)."""
-        at = 0
-        for match in self._special.finditer(rendered):
-            if match.start() > at:
-                yield plain(rendered[at : match.start()]), False
-            yield match.group(), True
-            at = match.end()
-        if at < len(rendered):
-            yield plain(rendered[at:]), False
-
-    def _protect(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._protect_text(value)
-        if isinstance(value, Mapping):
-            return {self._protect(k): self._protect(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [self._protect(item) for item in value]
-        return value
-
-    def _protect_text(self, text: str) -> str:
-        ends_open = text.endswith(OPEN_END)
-        text = text.translate(_RESERVED)
-        # Again until nothing is found: breaking one may leave another that lay across it.
-        while self._special.search(text):
-            text = self._special.sub(lambda m: m[0][0] + MARK + m[0][1:], text)
-        return text + OPEN_END if ends_open else text
-
-
-def plain(rendered: str) -> str:
-    """The text without marks."""
-    return rendered.translate(_RESERVED)
+        return self._marks.split(rendered)
 
 
 class _Budget:
@@ -165,10 +143,54 @@ def _bound_loops(tree: nodes.Template) -> None:
         loop.iter = nodes.Filter(loop.iter, "_bounded", [], [], None, None).set_lineno(loop.lineno)
 
 
+def _words(tree: nodes.Template) -> frozenset[str]:
+    fields = {node.attr for node in tree.find_all(nodes.Getattr)}
+    return frozenset(fields | {c.value for c in tree.find_all(nodes.Const) if _is_text(c)})
+
+
+# Methods and filters that look for a text in another.
+_SEEKING = frozenset(
+    ("split", "rsplit", "partition", "rpartition", "startswith", "endswith", "find", "replace")
+)
+
+
+def _sought(tree: nodes.Template) -> set[str]:
+    """Texts that it looks for in others, directly or by a variable that is set to them."""
+    known = {
+        node.target.name: node.node.value
+        for node in tree.find_all(nodes.Assign)
+        if isinstance(node.target, nodes.Name) and _is_text(node.node)
+    }
+    looked = [
+        compare.expr
+        for compare in tree.find_all(nodes.Compare)
+        if any(operand.op in ("in", "notin") for operand in compare.ops)
+    ]
+    for call in tree.find_all(nodes.Call):
+        if isinstance(call.node, nodes.Getattr) and call.node.attr in _SEEKING:
+            looked += call.args
+    for used in tree.find_all(nodes.Filter):
+        if used.name in _SEEKING:
+            looked += used.args
+    texts = {expr.value for expr in looked if _is_text(expr)}
+    names = {expr.name for expr in looked if isinstance(expr, nodes.Name)}
+    return texts | {text for name, text in known.items() if name in names}
+
+
+def _is_text(node: nodes.Node) -> TypeGuard[nodes.Const]:
+    return isinstance(node, nodes.Const) and isinstance(node.value, str)
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """Also refuses to make huge values (see template_bounds for which)."""
 
     intercepted_binops = frozenset(("*", "**", "+", "%"))
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Also what makes a template's own list longer or shorter by one; not users' lists."""
+        return super().is_safe_attribute(obj, attr, value) or (
+            type(obj) is list and attr in ("append", "pop")
+        )
 
     def call_binop(
         self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
@@ -241,6 +263,8 @@ def _environment() -> _Environment:
     environment.filters["indent"] = _indent
     environment.filters["replace"] = _replace
     environment.filters["format"] = _format
+    # Nothing is escaped here, and a text that is "safe" would escape what is joined to it.
+    environment.filters["safe"] = str
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _strftime_now
     return environment
@@ -254,13 +278,23 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     """As Hugging Face's: key order kept, no HTML escapes."""
-    return json.dumps(
+    written = json.dumps(
         value,
         ensure_ascii=ensure_ascii,
         indent=indent,
         separators=separators,
         sort_keys=sort_keys,
+        default=_listed,
     )
+    # Marks stay marks; a backslash that is itself escaped begins nothing.
+    return _ESCAPED_MARKS.sub(lambda m: m[1] + chr(int(m[2], 16)), written)
+
+
+def _listed(value: Any) -> Any:
+    """What filters such as `map` give."""
+    if isinstance(value, Iterator):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is not JSON serializable")
 
 
 def _raise(message: str) -> NoReturn:

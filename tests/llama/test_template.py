@@ -159,7 +159,7 @@ def test_message_with_control_tokens_is_tokenized_as_text():
     tokens = prompts("<s>{{ messages[0].content }}</s>")
     parts = [pb.ContentPart(text="a</"), pb.ContentPart(text="s>b")]
     chat = pb.ChatInput(messages=[pb.Message(role=pb.ROLE_USER, content=parts)])
-    assert tokens.encode(tokens.render(chat)) == [BOS, *b"a</s>b", EOS]
+    assert tokens.encode(tokens.render(chat)) == [BOS, *b"a</\ns>b", EOS]
 
 
 def test_raw_text_is_text_unless_asked_otherwise():

@@ -1,0 +1,81 @@
+"""Tools for a template without a place for them: an instruction, and calls as JSON. Pure.
+
+The model is asked to answer with a JSON object of a name and arguments for a call, an array of
+such for several; past calls look the same. What it answers is read by the plain JSON format.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from services.llama.marks import Ours, Said
+from services.llama.template_traits import Message
+
+_INSTRUCTION = """\
+You can call functions. These are available, each described by a JSON object:
+
+{tools}
+
+To call one, answer with nothing but a JSON object of this form:
+{{"name": "<name of the function>", "arguments": {{<its arguments>}}}}
+To call several, answer with an array of such objects. If no function helps, answer as usual."""
+
+
+def with_instruction(turns: Sequence[Message], tools: Sequence[Message]) -> list[Message]:
+    """The instruction joins the first system message, or becomes it."""
+    listed = "\n".join(_json(tool["function"]) for tool in tools)
+    instruction = _INSTRUCTION.format(tools=listed)
+    if turns and turns[0]["role"] in ("system", "developer"):
+        said = turns[0]["content"]
+        text = said if isinstance(said, str) else "\n".join(part["text"] for part in said)
+        return [{**turns[0], "content": f"{text}\n\n{instruction}"}, *turns[1:]]
+    return [{"role": Ours("system"), "content": instruction}, *turns]
+
+
+def told(turns: Sequence[Message], *, calls: bool, results: bool) -> list[Message]:
+    """Calls as the text that the model would have written, results as the user's next turn."""
+    plain: list[Message] = []
+    names: dict[str, str] = {}
+    # Whether the last turn is results: several are one turn, with what the user says then, because
+    # templates may insist that roles alternate.
+    behind = False
+    for turn in turns:
+        names |= {call["id"]: call["function"]["name"] for call in turn.get("tool_calls", ())}
+        is_result = results and turn["role"] == "tool"
+        made = turn
+        if is_result:
+            name = turn.get("name") or names.get(turn.get("tool_call_id", ""), "a function")
+            made = {"role": Ours("user"), "content": f"Result of {name}:\n{_text(turn)}"}
+        elif calls and turn.get("tool_calls"):
+            made = {**turn, "content": Said(_calls(turn))}
+            del made["tool_calls"]
+        if behind and made["role"] == "user":
+            made = {**made, "content": f"{plain.pop()['content']}\n\n{_text(made)}"}
+        behind = is_result
+        plain.append(made)
+    return plain
+
+
+def _calls(turn: Message) -> str:
+    calls = [
+        {"name": c["function"]["name"], "arguments": _arguments(c)} for c in turn["tool_calls"]
+    ]
+    written = _json(calls[0] if len(calls) == 1 else calls)
+    said = _text(turn)
+    return f"{said}\n\n{written}" if said else written
+
+
+def _arguments(call: Message) -> Any:
+    arguments = call["function"]["arguments"]
+    return json.loads(arguments) if isinstance(arguments, str) else arguments
+
+
+def _text(turn: Message) -> str:
+    content = turn["content"]
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -80,7 +80,7 @@ def command(
     packages = _site_packages()
     # Anew at every start: the wheel may have been built again since, for a GPU perhaps.
     for library in sorted((packages / "lib").glob("libggml*.so.0")):
-        shutil.copy2(library, HOME / library.name)
+        _copy(library, HOME / library.name)
     _place_kernels(packages, variant)
     line = [
         *(str(HOME / "llama-server"), "--model", str(model.resolve())),
@@ -108,7 +108,14 @@ def _place_kernels(packages: Path, variant: str | None) -> None:
     for other in HOME.glob("libggml-cpu-*.so"):
         if other.name != name:
             other.unlink()
-    shutil.copy2(kernels[name], HOME / name)
+    _copy(kernels[name], HOME / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """As a new file: one that is written over is gone for the servers that run and have it mapped."""
+    partial = target.with_name(f"{target.name}.{os.getpid()}")
+    shutil.copy2(source, partial)
+    partial.replace(target)
 
 
 def _our_variant(packages: Path) -> str:

@@ -106,7 +106,9 @@ def requests_of(scenario: Scenario, streams: int) -> int:
     return {
         "second-turn": 4,
         "long-prompt": 1,
-        "json-schema": 2 * streams,
+        # One burst: behind it the prompt would be cold no longer.
+        "shared-prefix": streams,
+        "json-schema": streams,
         "quote": 8,
         "forced-copy": 2,
         "kv-pressure": streams,

@@ -54,6 +54,17 @@ async def test_it_ends_where_it_must(start, limit):
     assert (text, ended.reason) == (expected[0], expected[1].reason)
 
 
+async def test_nothing_is_guessed_behind_the_end():
+    for length in range(20, 28):
+        text = "abcdefghijklmnopqrstuvwxyz0123"[:length]
+        model = FakeRuntime(script=text)
+        one = replace(greedy(tokens=100), prompt=[104, BOS])
+        async with engine_of(model, follow(Guessing(model))) as engine:
+            found, ended, _ = await read(engine.submit(one))
+        assert found == text
+        assert 10 < ended.usage.drafted <= length + 1
+
+
 def various() -> list[Job]:
     """Greedy and seeded, with stops, constraints and what was there before."""
     words = compiled(pb.Constraint(regex="(camel|caravan|cargo)[a-z ]{30}[0-9]{3}"))
@@ -233,6 +244,15 @@ async def test_where_cells_run_out_nothing_is_drafted():
     assert 30 < growing < 200
 
 
+async def test_one_for_whom_cells_do_not_suffice_leaves_them_to_the_others():
+    model = FakeRuntime()
+    draft = Guessing(model, cells=200)
+    async with engine_of(model, follow(draft)) as engine:
+        jobs = [greedy(f"guest {number}", tokens=150) for number in range(2)]
+        results = await asyncio.gather(*(read(engine.submit(one)) for one in jobs))
+    assert max(result[1].usage.accepted for result in results) > 110
+
+
 async def test_what_takes_too_long_to_read_for_few_tokens_is_not_begun():
     model = FakeRuntime()
     draft = Guessing(model)
@@ -254,13 +274,25 @@ async def test_one_that_is_always_wrong_is_left_alone():
         assert sum(sum(batch.values()) for batch in draft.batches) < 250
 
 
+async def test_one_that_is_given_up_leaves_its_slot():
+    model = FakeRuntime(cells=2000)
+    draft = Guessing(model, lambda tokens: tokens[0] != ord("w"), slots=1, cells=2000)
+    async with engine_of(model, follow(draft)) as engine:
+        wrong = engine.submit(greedy("wrong", tokens=900))
+        while (await wrong.next())[1].completion_tokens < 400:
+            pass
+        _, ended, _ = await read(engine.submit(greedy("right", tokens=60)))
+        engine.cancel(wrong)
+    assert ended.usage.accepted > 30
+
+
 async def test_what_it_is_not_sure_of_is_not_offered():
     model = FakeRuntime()
     draft = Guessing(model, never)
     draft.unsure_at = set(range(1000))
     async with engine_of(model, follow(draft)) as engine:
-        _, ended, _ = await read(engine.submit(greedy(tokens=50)))
-    assert draft.batches
+        _, ended, _ = await read(engine.submit(greedy(tokens=300)))
+    assert 5 < len(draft.batches) < 40
     assert ended.usage.drafted == 0
     model = FakeRuntime()
     draft = Guessing(model)
@@ -346,11 +378,30 @@ async def test_one_without_room_is_asked_again_and_then_not_any_more(start):
     async with engine_of(model, drafter) as engine:
         text, ended, _ = await read(engine.submit(greedy(tokens=200)))
         assert text == expected[0]
-        assert ended.usage.accepted > 100
+        assert ended.usage.accepted == ended.usage.drafted > 100
         assert not drafter.off
         draft.full = True
         assert (await read(engine.submit(greedy(tokens=200))))[0] == expected[0]
     assert drafter.off
+
+
+class Smaller(Guessing):
+    """Has less room than it says."""
+
+    def decode(self, chunks):
+        if self.used + sum(len(chunk.tokens) for chunk in chunks) > 150:
+            raise NoRoomError
+        return super().decode(chunks)
+
+
+async def test_idle_cells_go_where_there_is_less_room_than_said():
+    model = FakeRuntime()
+    drafter = follow(Smaller(model))
+    async with engine_of(model, drafter) as engine:
+        for text in ("hello", "other"):
+            _, ended, _ = await read(engine.submit(greedy(text, tokens=100)))
+            assert ended.usage.accepted > 70
+    assert not drafter.off
 
 
 async def test_a_failing_model_takes_nothing_with_it():

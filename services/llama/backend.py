@@ -14,7 +14,7 @@ import structlog
 from prometheus_client.registry import Collector
 
 from protos.inference.v1 import inference_pb2 as pb
-from services.llama import description, plan, requests, resident
+from services.llama import answers, description, plan, requests, resident
 from services.llama.best_of import BestOf
 from services.llama.config import LlamaSettings
 from services.llama.embedder import EmbedMetrics
@@ -235,16 +235,22 @@ class LlamaBackend(Backend):
                     yield event
 
     async def _job(self, there: Resident, request: pb.GenerateRequest, call: Call) -> Job:
-        prompt = await self._prompt(lambda: there.prompts.tokens(request))
-        if not prompt:
-            raise InvalidField("input", "the prompt has no tokens")
-        if len(prompt) >= there.context:
-            raise ContextLengthExceeded(len(prompt), there.context)
-        grammar = None
-        constraints = there.loaded.constraints
-        if request.HasField("constraint") and constraints is not None:
-            grammar = await self._prompt(lambda: constraints.compile(request.constraint))
-        return requests.job(request, prompt, self.model().default_sampling, call.deadline, grammar)
+        defaults = self.model().default_sampling
+
+        def work() -> Job:
+            prompt = there.prompts.made(request)
+            if not prompt.tokens:
+                raise InvalidField("input", "the prompt has no tokens")
+            if len(prompt.tokens) >= there.context:
+                raise ContextLengthExceeded(len(prompt.tokens), there.context)
+            grammar, reading, ends = answers.expected(
+                request, prompt, there.loaded.constraints, there.vocabulary
+            )
+            return requests.job(
+                request, prompt.tokens, defaults, call.deadline, grammar, reading, ends
+            )
+
+        return await self._prompt(work)
 
     async def _events(
         self, there: Resident, request: pb.GenerateRequest, job: Job

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from common.settings import Names
+from services.llama import formats
 from services.worker.config import WorkerSettings
 
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
@@ -72,6 +73,10 @@ class LlamaSettings(WorkerSettings):
     chat_template: str = ""
     """Chat template instead of the model's own: a file, or one of chatml, hermes, llama3, mistral,
     gemma."""
+
+    tool_format: str = ""
+    """How the model writes calls and thoughts (`hermes`, `llama3` …, see docs/formats.md); default:
+    what its chat template and tokens show."""
 
     embed_ctx_size: int = Field(default=0, ge=0, le=2**31 - 1)
     """Longest input of Embed and Rerank, in tokens; 0: the context, for chat models at most 8192."""
@@ -191,6 +196,9 @@ class LlamaSettings(WorkerSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.tool_format and self.tool_format not in formats.names():
+            known = ", ".join(formats.names())
+            raise ValueError(f"--tool-format {self.tool_format}: not one of {known}")
         quantized = self.cache_type_v not in ("f32", "f16", "bf16")
         if quantized and self.flash_attention == "off":
             raise ValueError(

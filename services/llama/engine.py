@@ -243,7 +243,7 @@ class Engine:
         beside = [
             self._beside.submit(sequence.prepare)
             for (sequence, _), chunk in zip(work, chunks, strict=True)
-            if chunk.outputs and sequence.job.grammar is not None
+            if chunk.outputs and sequence.prepares
         ]
         began = self._clock()
         try:

@@ -173,3 +173,6 @@ class Grammar(Protocol):
 
     def matcher(self) -> Matcher:
         """A matcher at the beginning of a text."""
+
+    def behind(self, text: bytes) -> Matcher | None:
+        """A matcher behind the beginning of a text; None: it cannot begin like that."""

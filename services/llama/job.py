@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from services.llama.interface import Grammar
 from services.llama.lookup import SpeculationParams
+from services.llama.reading import Reading
 from services.llama.sampling import SamplingParams
 
 
@@ -57,6 +58,8 @@ class Job:
     speculation: SpeculationParams = field(default_factory=SpeculationParams)
     # What the text must look like. None: anything.
     grammar: Grammar | None = None
+    # How a chat's answer is read. None: all text is content.
+    reading: Reading | None = None
     # By choice.
     resumed: Mapping[int, Resumed] = field(default_factory=dict)
     tenant: str = ""

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import structlog
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.conversation import documents, tools
+from services.llama.formats import Format, by_name, detect
 from services.llama.interface import SpecialToken, Vocabulary
 from services.llama.rendering import Renderer
 from services.llama.template import CHATML, TemplateError, plain
 from services.worker.errors import ContextLengthExceeded, InvalidField, TemplateFailed
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model reads, and of a chat: how it will answer."""
+
+    tokens: list[int]
+    # None for what is no chat.
+    family: Format | None = None
+    # What the template wrote behind the last message.
+    begun: str = ""
 
 
 class Prompts:
@@ -26,11 +39,13 @@ class Prompts:
         template: str | None,
         context: int = 2**31,
         named: Mapping[str, str] = MappingProxyType({}),
+        tool_format: str = "",
     ) -> None:
         """`template` is the GGUF's own, or the operator's; `context` the longest prompt's tokens.
 
         `named` are those of the GGUF's other templates that have a purpose here, by name (see
-        templates). Raises TemplateError when the template does not compile.
+        templates). `tool_format` names a format of answers; "": the templates tell. Raises
+        TemplateError when the template does not compile.
         """
         if not template:
             _log.warning("the model has no chat template; ChatML is used")
@@ -47,6 +62,11 @@ class Prompts:
                 self._named[name] = Renderer(source, vocabulary.special, constants)
             except TemplateError as error:
                 _log.warning("a named chat template is left out", name=name, reason=str(error))
+        self._given = by_name(tool_format) if tool_format else None
+        self._families = {
+            renderer: detect(renderer.template.source, vocabulary.special)
+            for renderer in (self._default, *self._named.values())
+        }
 
     def renderer(self, chat: pb.ChatInput) -> Renderer:
         """The template for this conversation."""
@@ -56,16 +76,69 @@ class Prompts:
             return self._named["rag"]
         return self._default
 
+    def family(self, chat: pb.ChatInput) -> Format:
+        """How the model answers this conversation."""
+        if self._given is not None:
+            return self._given
+        renderer = self.renderer(chat)
+        family = self._families[renderer]
+        if not tools(chat) or renderer.traits.tools:
+            return family
+        # It was told how to call (see plain_tools).
+        return replace(by_name("generic"), reasoning=family.reasoning, stops=family.stops)
+
     def tokens(self, request: pb.GenerateRequest) -> list[int]:
+        """The tokens alone. Raises as `made`."""
+        return self.made(request).tokens
+
+    def made(self, request: pb.GenerateRequest) -> Prompt:
         """The prompt of a request. Raises TemplateFailed, and ContextLengthExceeded early."""
         match request.WhichOneof("input"):
             case "chat":
-                return self.encode_if_hopeful(self.render(request.chat))
+                rendered = self.render(request.chat)
+                tokens = self.encode_if_hopeful(rendered)
+                family = self.family(request.chat)
+                return Prompt(tokens, family, self._begun(request.chat, family, rendered))
             case "text":
                 self._refuse_hopeless(request.text.text)
-                return self.encode_text(request.text)
+                return Prompt(self.encode_text(request.text))
             case _:
-                return list(request.tokens.ids)
+                return Prompt(list(request.tokens.ids))
+
+    def _begun(self, chat: pb.ChatInput, family: Format, rendered: str) -> str:
+        """What the template wrote behind the last message, or of the one to be continued.
+
+        Only if it can mean something: it takes a second rendering.
+        """
+        meant = [pair.open.strip() for pair in family.reasoning]
+        meant += [begin for begin, _ in family.wrappers]
+        meant += family.channels.start if family.channels is not None else ()
+        without = chat.HasField("add_generation_prompt") and not chat.add_generation_prompt
+        opened = chat.continue_final_message or not without
+        if not opened or not any(text in rendered for text in meant):
+            return ""
+        before = pb.ChatInput()
+        before.CopyFrom(chat)
+        before.add_generation_prompt = False
+        if chat.continue_final_message:
+            before.continue_final_message = False
+            del before.messages[-1]
+        ended = ""
+        try:
+            ended = self.renderer(chat).render(before) if before.messages else ""
+        except TemplateError as error:
+            _log.debug("a chat template cannot leave its prompt out", reason=str(error))
+        pairs = enumerate(zip(ended, rendered, strict=False))
+        same = len(ended)
+        if not rendered.startswith(ended):
+            same = next((at for at, (a, b) in pairs if a != b), len(rendered))
+        if ended and same < len(rendered):
+            return plain(rendered[same:])
+        # Some write it whatever they are told: then, from the last control token on, which no
+        # user can write.
+        pieces = list(self._default.template.split(rendered))
+        last = max((at for at, (_, special) in enumerate(pieces) if special), default=len(pieces))
+        return "".join(piece for piece, _ in pieces[last:])
 
     def tokenize(self, text: pb.TextInput) -> list[int]:
         """Tokens of a raw text that is for no prompt. Raises InvalidField if it is far too long."""

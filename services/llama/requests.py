@@ -12,10 +12,15 @@ from protos.inference.v1 import inference_pb2 as pb
 from services.llama.interface import Grammar, Vocabulary
 from services.llama.job import Job, OutputParams, Resumed, StopParams
 from services.llama.lookup import SpeculationParams
+from services.llama.reading import Reading
 from services.llama.sampling import Dry, Logprobs, Mirostat, SamplingParams, Xtc
 from services.llama.stream import Delta, Ended, Finish, Timings
 
-_FINISH = {Finish.STOP: pb.FINISH_REASON_STOP, Finish.LENGTH: pb.FINISH_REASON_LENGTH}
+_FINISH = {
+    Finish.STOP: pb.FINISH_REASON_STOP,
+    Finish.LENGTH: pb.FINISH_REASON_LENGTH,
+    Finish.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
+}
 
 
 def job(
@@ -24,8 +29,13 @@ def job(
     defaults: pb.SamplingParams,
     deadline: float | None,
     grammar: Grammar | None = None,
+    reading: Reading | None = None,
+    ends: frozenset[int] = frozenset(),
 ) -> Job:
-    """What the engine is to do for a checked request; a missing seed is drawn here."""
+    """What the engine is to do for a checked request; a missing seed is drawn here.
+
+    `reading` is how a chat's answer is read; `ends` are tokens that end it beside the vocabulary's.
+    """
     stop, output = request.stop, request.output
     ended = frozenset(choice.index for choice in request.resume.choices if choice.finished)
     skip = not output.HasField("skip_special_tokens") or output.skip_special_tokens
@@ -37,7 +47,7 @@ def job(
             max_tokens=stop.max_tokens if stop.HasField("max_tokens") else None,
             min_tokens=stop.min_tokens,
             strings=tuple(stop.strings),
-            token_ids=frozenset(stop.token_ids),
+            token_ids=frozenset(stop.token_ids) | (frozenset() if stop.ignore_eos else ends),
             ignore_eos=stop.ignore_eos,
             include_matched=stop.include_matched,
         ),
@@ -51,6 +61,7 @@ def job(
         ),
         speculation=_speculation(request.speculation),
         grammar=grammar,
+        reading=reading,
         resumed={
             choice.index: Resumed(tuple(choice.token_ids), choice.delivered_bytes)
             for choice in request.resume.choices
@@ -160,6 +171,13 @@ def delta(choice: int, gained: Delta, vocabulary: Vocabulary) -> pb.GenerateResp
     message = pb.Delta(
         index=choice,
         text=gained.text,
+        reasoning=gained.reasoning,
+        tool_calls=[
+            pb.ToolCallDelta(
+                index=piece.index, id=piece.id, name=piece.name, arguments_json=piece.arguments
+            )
+            for piece in gained.calls
+        ],
         token_ids=gained.token_ids,
         logprobs=[_logprob(entry, vocabulary) for entry in gained.logprobs],
         completion_tokens=gained.completion_tokens,
@@ -184,6 +202,7 @@ def finished(
         completion_tokens=before + sum(tokens for tokens, _ in ended.values()),
         # The prompt is evaluated once: what the first choice did not find, it made for the others.
         cached_tokens=ended[min(ended)][1].usage.reused if ended else 0,
+        reasoning_tokens=sum(end.usage.reasoning for end in ends),
         draft_tokens=sum(end.usage.drafted for end in ends),
         accepted_draft_tokens=sum(end.usage.accepted for end in ends),
     )

@@ -76,6 +76,7 @@ def _find(path: Path, settings: LlamaSettings) -> Source:
         raise StartupError(f"--draft-model: {path} does not generate text")
     chosen_templates = templates.choose(settings.chat_template, planned.header.metadata)
     identity = templates.identity(planned.header.identity, chosen_templates)
+    identity = templates.with_format(identity, settings.tool_format)
     planned = replace(planned, header=replace(planned.header, identity=identity))
     return Source(path, settings.model_copy(update=chosen), planned, kind, chosen_templates, draft)
 
@@ -142,7 +143,13 @@ def load(source: Source) -> Loaded:
     try:
         context = source.plan.context(runtime.cells)
         prompts = (
-            Prompts(runtime.vocabulary, source.templates.default, context, source.templates.named)
+            Prompts(
+                runtime.vocabulary,
+                source.templates.default,
+                context,
+                source.templates.named,
+                source.settings.tool_format,
+            )
             if source.kind.generates
             else Prompts(runtime.vocabulary, CHATML, context)
         )

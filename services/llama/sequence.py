@@ -8,14 +8,15 @@ from typing import Protocol
 
 import numpy as np
 
-from services.llama.detokenize import TextStream
 from services.llama.interface import Chunk, Logits, Mask, Matcher, Vocabulary
 from services.llama.job import Job, StopParams
 from services.llama.kv.ledger import Spans
 from services.llama.lookup import Lookup
+from services.llama.reading import AnswerText, RawText, Text
 from services.llama.sampling import Ids, Logprobs, Sampler, logprobs
 from services.llama.scheduler import Candidate
 from services.llama.stream import Delta, Ended, Finish, Stream, Timings, Usage
+from services.llama.thoughts import Thoughts
 
 # Greater than any position.
 _NEVER = 2**62
@@ -58,9 +59,19 @@ class Sequence:
         self.paused_since: float | None = None
         self.limit = _limit(job, context)
         self._vocabulary = vocabulary
-        self._text = TextStream(job.stop.strings, include_matched=job.stop.include_matched)
-        self._matcher = job.grammar.matcher() if job.grammar is not None else None
+        self._text = _text(job, choice)
+        self._kept = job.reading.kept if job.reading is not None else frozenset()
+        # What the constraint waits for, and the position of the first token that it held for.
+        trigger = job.reading.trigger if job.reading is not None else None
+        self._awaited = trigger.search() if trigger is not None else None
+        self._constrained_from = _NEVER
+        self._behind = b""
+        self._matcher: Matcher | None = None
+        if job.grammar is not None and trigger is None:
+            self._matcher = job.grammar.matcher()
         self._mask: Mask | None = None
+        budget = job.reading.budget if job.reading is not None else None
+        self._thoughts = Thoughts(self._text, budget, vocabulary)
         self._ends = job.stop.token_ids | vocabulary.ends
         self._suppressed = _suppressed(job.stop, vocabulary)
         self._sampler = Sampler(
@@ -87,8 +98,6 @@ class Sequence:
         self._prompt_logprobs: list[Logprobs] = []
         if job.output.prompt_logprobs and choice == 0:
             self._prompt_logprobs.append(Logprobs(job.prompt[0], math.nan, ()))
-        # Text of an earlier attempt that did not reach the reader.
-        self._kept_back = ""
         # Set when what an earlier attempt left is all there is.
         self.ended_before: Delta | None = None
         self._resume()
@@ -163,6 +172,11 @@ class Sequence:
         tokens = self.tokens[self.cached : end] + self.draft
         return Chunk(self.slot, self.cached, tokens, outputs=max(0, outputs))
 
+    @property
+    def prepares(self) -> bool:
+        """Whether `prepare` has something to do."""
+        return self._matcher is not None and self._mask is None
+
     def prepare(self) -> None:
         """Computes what the next sampling needs and does not depend on logits. On any thread."""
         if self._matcher is not None and self._mask is None:
@@ -176,9 +190,7 @@ class Sequence:
         """
         position = self.cached + count + len(self.draft) - len(rows)
         self.cached += count
-        drafted, before, text = len(self.draft), len(self.tokens), self._kept_back
-        self._kept_back = ""
-        accepted = 0
+        drafted, before, accepted = len(self.draft), len(self.tokens), 0
         ended: Ended | None = None
         for row in rows:
             if position + 1 < len(self.job.prompt):
@@ -186,8 +198,7 @@ class Sequence:
             elif position + 1 < before:
                 self._replay(row, position + 1)
             else:
-                gained, ended = self._next(row, now)
-                text += gained
+                ended = self._next(row, now)
                 # The next row is of use if the token came that it was computed with.
                 known = before + accepted
                 guessed = accepted < drafted and self.tokens[known:] == [self.draft[accepted]]
@@ -200,8 +211,8 @@ class Sequence:
             self._count_draft(drafted, accepted)
         # All of the prompt's at once, which end with the first token at the latest.
         prompt = self.generated > 0 and bool(self._prompt_logprobs)
-        news = prompt or text or self._token_ids or self._logprobs
-        return self._delta(text, ended) if news or ended is not None else None
+        news = prompt or self._text.news or self._token_ids or self._logprobs
+        return self._delta(ended) if news or ended is not None else None
 
     def _of_prompt(self, row: Logits, position: int) -> None:
         """The logits that told of a prompt token."""
@@ -215,60 +226,81 @@ class Sequence:
         """The logits that a token of an earlier attempt was chosen from."""
         if position >= self._next_replayed:
             token, completed = self.tokens[position], position - len(self.job.prompt)
+            if completed == self._constrained_from and self.job.grammar is not None:
+                self._replayed = self.job.grammar.behind(self._behind)
             mask = None if self._replayed is None else self._replayed.mask()
-            self._sampler.replay(row, completed, token, self._suppressed_at(completed), mask)
+            if completed not in self._thoughts.forced:
+                self._sampler.replay(row, completed, token, self._suppressed_at(completed), mask)
             self._sampler.accept(token)
             if self._replayed is not None and token not in self._ends:
                 self._replayed.accept(token)
             last = position + 1 == len(self.tokens)
             self._next_replayed = _NEVER if last else position + 1
 
-    def _next(self, row: Logits, now: float) -> tuple[str, Ended | None]:
-        """Chooses and appends the next token; the text it gives."""
+    def _next(self, row: Logits, now: float) -> Ended | None:
+        """Chooses and appends the next token."""
         timings = self.timings
         timings.first_token = timings.first_token or now
         timings.last_token = now
         if len(self.tokens) >= self.limit:  # max_tokens = 0: the prompt was all there is to do
-            return self._text.finish(), self._ended(Finish.LENGTH)
-        self.prepare()
+            return self._finished(Finish.LENGTH)
         position = self.generated
-        token = self._sampler.choose(row, position, self._suppressed_at(position), self._mask)
+        token = self._thoughts.next
+        if token is None:
+            self.prepare()
+            token = self._sampler.choose(row, position, self._suppressed_at(position), self._mask)
         if self.job.output.logprobs:
             self._logprobs.append(logprobs(row, token, self.job.output.top_logprobs))
-        text, ended = self._chosen(token)
-        if self._matcher is not None and not self.job.output.logprobs and ended is None:
-            # What can only come so needs no logits: it is evaluated with the next token.
-            for forced in self._matcher.forced():
-                more, ended = self._chosen(forced)
-                text += more
-                if ended is not None:
-                    break
-        return text, ended
+        ended = self._chosen(token)
+        if self._matcher is None or self.job.output.logprobs or ended is not None:
+            return ended
+        # What can only come so needs no logits: it is evaluated with the next token.
+        for forced in self._matcher.forced():
+            if ended is not None or self._thoughts.next is not None:
+                break
+            ended = self._chosen(forced)
+        return ended
 
-    def _chosen(self, token: int) -> tuple[str, Ended | None]:
+    def _chosen(self, token: int) -> Ended | None:
         self._sampler.accept(token)
         if self.job.output.token_ids:
             self._token_ids.append(token)
         return self._append(token)
 
-    def _append(self, token: int) -> tuple[str, Ended | None]:
+    def _append(self, token: int) -> Ended | None:
         """Takes a chosen token in; depends on nothing but the tokens."""
         armed = self._armed(self.generated)
         self.tokens.append(token)
         if token in self._ends:
-            return self._text.finish(), self._ended(Finish.STOP)
+            return self._finished(Finish.STOP)
         if self._matcher is not None:
             self._matcher.accept(token)
             self._mask = None
-        piece = self._vocabulary.piece(token, special=not self.job.output.skip_special_tokens)
-        text = self._text.feed(piece, armed=armed)
+        special = not self.job.output.skip_special_tokens or token in self._kept
+        piece = self._vocabulary.piece(token, special=special)
+        self._text.feed(piece, armed=armed)
         if self._text.matched is not None:
-            return text, self._ended(Finish.STOP, self._text.matched)
+            return self._ended(Finish.STOP, self._text.matched)
+        if self._awaited is not None:
+            self._constrain(piece)
         if self._matcher is not None and self._matcher.finished:
-            return text + self._text.finish(), self._ended(Finish.STOP)
+            return self._finished(Finish.STOP)
         if len(self.tokens) >= self.limit:
-            return text + self._text.finish(), self._ended(Finish.LENGTH)
-        return text, None
+            return self._finished(Finish.LENGTH)
+        self._thoughts.appended(self.generated)
+        return None
+
+    def _constrain(self, piece: bytes) -> None:
+        """The constraint holds for what follows its trigger, if that has come."""
+        assert self._awaited is not None
+        behind = self._awaited.feed(piece)
+        # Thoughts may be about calls.
+        if behind is None or self._text.thinking:
+            return
+        self._matcher = self.job.grammar.behind(behind) if self.job.grammar is not None else None
+        if self._matcher is not None:
+            self._awaited = None
+            self._constrained_from, self._behind = self.generated, behind
 
     def _armed(self, position: int) -> bool:
         """Whether the token at this position of the completion may end it."""
@@ -282,22 +314,18 @@ class Sequence:
         resumed = self.job.resumed.get(self.choice)
         if resumed is None:
             return
-        text, ended = "", None
+        ended = None
         if self._sampler.needs_replay and resumed.token_ids:
             self._next_replayed = len(self.job.prompt)
-            self._replayed = self.job.grammar.matcher() if self.job.grammar is not None else None
+            if self.job.grammar is not None and self._awaited is None:
+                self._replayed = self.job.grammar.matcher()
         for token in resumed.token_ids:
             if not self._sampler.needs_replay:
                 self._sampler.accept(token)
-            gained, ended = self._append(token)
-            text += gained
+            ended = self._append(token)
             if ended is not None:
+                self.ended_before = self._delta(ended)
                 break
-        news = text.encode()[resumed.delivered_bytes :].decode("utf-8", "replace")
-        if ended is not None:
-            self.ended_before = self._delta(news, ended)
-        else:
-            self._kept_back = news
         self._sent = self.generated
 
     def _count_draft(self, drafted: int, accepted: int) -> None:
@@ -307,13 +335,24 @@ class Sequence:
             self._guesser.result(drafted, accepted)
         self.draft = []
 
+    def _finished(self, reason: Finish) -> Ended:
+        """At an end that is not a stop string."""
+        self._text.finish(cut_off=reason is Finish.LENGTH)
+        return self._ended(reason)
+
     def _ended(self, reason: Finish, matched: str = "") -> Ended:
+        if reason is Finish.STOP and self._text.calls:
+            reason = Finish.TOOL_CALLS
+        self.usage.reasoning = self._text.reasoning_tokens
         return Ended(reason, matched, self.timings, self.usage)
 
-    def _delta(self, text: str, ended: Ended | None = None) -> Delta:
+    def _delta(self, ended: Ended | None = None) -> Delta:
         self._sent = self.generated
+        said = self._text.take()
         delta = Delta(
-            text=text,
+            text=said.text,
+            reasoning=said.reasoning,
+            calls=said.calls,
             token_ids=self._token_ids,
             logprobs=self._logprobs,
             prompt_logprobs=self._prompt_logprobs,
@@ -323,6 +362,22 @@ class Sequence:
         )
         self._token_ids, self._logprobs, self._prompt_logprobs = [], [], []
         return delta
+
+
+def _text(job: Job, choice: int) -> Text:
+    """What the choice's tokens say, without what an earlier attempt has told."""
+    stop = job.stop
+    told = job.resumed[choice].delivered_bytes if choice in job.resumed else 0
+    if job.reading is None:
+        return RawText(stop.strings, include_matched=stop.include_matched, told=told)
+    return AnswerText(
+        job.reading,
+        stop.strings,
+        include_matched=stop.include_matched,
+        told=told,
+        seed=job.sampling.seed,
+        choice=choice,
+    )
 
 
 def _limit(job: Job, context: int) -> int:

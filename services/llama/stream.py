@@ -19,6 +19,8 @@ class Finish(Enum):
 
     STOP = "stop"
     LENGTH = "length"
+    # As STOP, after at least one call.
+    TOOL_CALLS = "tool_calls"
 
 
 @dataclass(slots=True)
@@ -40,6 +42,8 @@ class Usage:
     # Guessed by speculation, and of these, right.
     drafted: int = 0
     accepted: int = 0
+    # Completion tokens spent thinking.
+    reasoning: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,42 @@ class Ended:
     usage: Usage
 
 
+@dataclass(frozen=True, slots=True)
+class CallPiece:
+    """A piece of a tool call; its first has the name and the id."""
+
+    # Which call of the choice, from 0.
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class Said:
+    """What a choice said: of a raw text, `text` is all of it."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: list[CallPiece] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.reasoning or self.calls)
+
+
+def joined(calls: list[CallPiece], later: list[CallPiece]) -> list[CallPiece]:
+    """Pieces of calls and those that follow, as few as say the same."""
+    result = list(calls)
+    for piece in later:
+        last = result[-1] if result else None
+        if last is not None and last.index == piece.index:
+            arguments = last.arguments + piece.arguments
+            result[-1] = CallPiece(last.index, last.id, last.name, arguments)
+        else:
+            result.append(piece)
+    return result
+
+
 @dataclass(slots=True)
 class Delta:
     """What a choice gained since the delta before."""
@@ -59,16 +99,21 @@ class Delta:
     text: str
     token_ids: list[int]
     logprobs: list[Logprobs]
-    # Tokens, and bytes of text, of the choice so far.
+    # Tokens, and bytes of raw text that are told of, of the choice so far.
     completion_tokens: int
     delivered_bytes: int
     # Of the prompt's second token and those after it, if they are wanted.
     prompt_logprobs: list[Logprobs] = field(default_factory=list)
     ended: Ended | None = None
+    # Of a chat's answer; then `text` is its content.
+    reasoning: str = ""
+    calls: list[CallPiece] = field(default_factory=list)
 
     def extend(self, later: Delta) -> None:
         """Appends the next delta."""
         self.text += later.text
+        self.reasoning += later.reasoning
+        self.calls = joined(self.calls, later.calls) if self.calls else later.calls
         self.token_ids += later.token_ids
         self.logprobs += later.logprobs
         self.prompt_logprobs += later.prompt_logprobs

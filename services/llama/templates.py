@@ -52,6 +52,13 @@ def identity(base: str, templates: Templates) -> str:
     return "sha256:" + hashlib.sha256(f"{base} template {source}".encode()).hexdigest()
 
 
+def with_format(base: str, name: str) -> str:
+    """The model's identity with the operator's format of answers, if there is one."""
+    if not name:
+        return base
+    return "sha256:" + hashlib.sha256(f"{base} format {name}".encode()).hexdigest()
+
+
 def _read(path: Path) -> str:
     names = ", ".join(BUILTIN)
     try:

@@ -115,13 +115,6 @@ def test_prompt_longer_than_the_context(client: openai.OpenAI) -> None:
     assert caught.value.param == "messages"
 
 
-def test_tools_are_refused_clearly(client: openai.OpenAI) -> None:
-    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-    with pytest.raises(openai.BadRequestError) as caught:
-        chat(client, "hi", tools=[tool])
-    assert caught.value.param == "tools"
-
-
 def test_many_at_once(client: openai.OpenAI) -> None:
     questions = {"France": "Paris", "Italy": "Rome", "Japan": "Tokyo", "Spain": "Madrid"}
     asked = [country for country in questions for _ in range(3)]

@@ -191,6 +191,7 @@ def test_defaults_are_chosen_from_the_memory_there_is(monkeypatch):
         (["--tensor-split", "0,0"], "all shares are 0"),
         (["--tensor-split", "1,-1"], "tensor-split"),
         (["--rope-scale", "nan"], "rope-scale"),
+        (["--tool-format", "nobody"], "not one of .*hermes"),
     ],
 )
 def test_settings_that_cannot_be(arguments, fault):

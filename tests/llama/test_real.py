@@ -118,13 +118,13 @@ async def test_queue_full_says_when_to_come_again(serve):
 async def test_prompts_that_are_being_made_count_in_the_queue(serve, monkeypatch):
     backend = await serve(parallel=1, max_waiting=1)
     release = threading.Event()
-    tokens = backend._residence.resident.prompts.tokens
+    tokens = backend._residence.resident.prompts.made
 
     def slow(made):
         release.wait(30)
         return tokens(made)
 
-    monkeypatch.setattr(backend._residence.resident.prompts, "tokens", slow)
+    monkeypatch.setattr(backend._residence.resident.prompts, "made", slow)
     running = [asyncio.create_task(collect(backend, request())) for _ in range(2)]
     await until(lambda: backend._live == 2)
     with pytest.raises(QueueFull):
@@ -137,13 +137,13 @@ async def test_prompts_that_are_being_made_count_in_the_queue(serve, monkeypatch
 async def test_waiting_for_others_prompts_is_nobodys_fault(serve, monkeypatch):
     monkeypatch.setattr("services.llama.backend._PROMPT_SECONDS", 1.0)
     backend = await serve()
-    tokens = backend._residence.resident.prompts.tokens
+    tokens = backend._residence.resident.prompts.made
 
     def slow(made):
         time.sleep(0.4)
         return tokens(made)
 
-    monkeypatch.setattr(backend._residence.resident.prompts, "tokens", slow)
+    monkeypatch.setattr(backend._residence.resident.prompts, "made", slow)
     results = await asyncio.gather(*(collect(backend, request()) for _ in range(6)))
     assert all(result[-1].HasField("finished") for result in results)
 

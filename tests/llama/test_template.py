@@ -62,6 +62,18 @@ def test_tojson_keeps_order_and_letters():
     assert render("{{ x | tojson }}", x={"b": "<é'>", "a": 1}) == '{"b": "<é\'>", "a": 1}'
 
 
+def test_a_templates_own_list_grows_and_a_users_does_not():
+    source = "{% set n = namespace(l=[]) %}{% set _ = n.l.append(x[0]) %}{{ n.l }}{{ n.l.pop() }}{{ n.l }}"
+    assert render(source, x=[1]) == "[1]1[]"
+    for call in ("x.append(1)", "x.pop()", "{'a': 1}.pop('a')", "[1].extend([2])"):
+        with pytest.raises(TemplateError, match="unsafe"):
+            render("{{ " + call + " }}", x=[1])
+
+
+def test_nothing_is_escaped_beside_what_is_safe():
+    assert render("{{ '<'|safe + x }}", x="&") == "<&"
+
+
 def test_generation_blocks_are_transparent():
     assert render("{% generation %}{{ x }}{% endgeneration %}", x=1) == "1"
 
@@ -219,13 +231,13 @@ def test_what_cannot_fit_is_not_tokenized(monkeypatch, request_):
     vocabulary = FakeVocabulary()
     monkeypatch.setattr(vocabulary, "tokenize", None)
     with pytest.raises(ContextLengthExceeded) as caught:
-        Prompts(vocabulary, CHATML, context=10).tokens(request_)
+        Prompts(vocabulary, CHATML, context=10).made(request_)
     assert int(caught.value.metadata["prompt_tokens"]) >= 10
 
 
 def test_what_might_fit_is_counted_in_tokens():
     request = pb.GenerateRequest(text=pb.TextInput(text="x" * 39))
-    assert len(Prompts(FakeVocabulary(), CHATML, context=10).tokens(request)) == 39
+    assert len(Prompts(FakeVocabulary(), CHATML, context=10).made(request).tokens) == 39
 
 
 def test_no_generation_prompt():

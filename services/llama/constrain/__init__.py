@@ -4,7 +4,7 @@ llguidance computes the masks; `tokens` tells it the vocabulary, `schema`, `rege
 check and rewrite what a request asks for, `compiler` makes grammars of it and `matcher` follows them.
 """
 
-from services.llama.constrain.compiler import Constraints
+from services.llama.constrain.compiler import Constraints, check_schema
 from services.llama.constrain.matcher import ConstraintError, Grammar, Matcher
 
-__all__ = ["ConstraintError", "Constraints", "Grammar", "Matcher"]
+__all__ = ["ConstraintError", "Constraints", "Grammar", "Matcher", "check_schema"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -83,18 +84,48 @@ class Constraints:
         The first one takes half a second more for 150,000 tokens. Raises InvalidField with what is
         wrong, for a schema with its place; Unsupported if the vocabulary cannot be used after all.
         """
-        vocabulary = self._whole_vocabulary()
         kind = constraint.WhichOneof("kind") or ""
         key = (kind, constraint.SerializeToString(deterministic=True))
+        return self._grammar(key, f"constraint.{kind}", lambda: _SOURCES[kind](constraint))
+
+    def compile_text(self, grammar: str, field: str) -> Grammar:
+        """A grammar of our own, in the library's Lark; `field` is what it was made of.
+
+        Raises as `compile`.
+        """
+        return self._grammar(
+            ("", grammar.encode()), field, lambda: _own(_Library.grammar_from_lark(grammar))
+        )
+
+    def compile_with(self, grammar: str, constraint: pb.Constraint) -> Grammar:
+        """A grammar of our own in which `@content` is what satisfies the constraint.
+
+        Raises as `compile`.
+        """
+        kind = constraint.WhichOneof("kind") or ""
+        key = (grammar, constraint.SerializeToString(deterministic=True))
+
+        def source() -> _Source:
+            inner = _SOURCES[kind](constraint)
+            return _Source(
+                _around(_Library.grammar_from_lark(grammar), inner.grammar), inner.states
+            )
+
+        return self._grammar(key, f"constraint.{kind}", source)
+
+    def _grammar(
+        self, key: tuple[str, bytes], field: str, source: Callable[[], _Source]
+    ) -> Grammar:
+        vocabulary = self._whole_vocabulary()
         with self._lock:
             grammar = self._kept.get(key)
             if grammar is not None and grammar.learned < _MOST_LEARNED:
                 self._kept.move_to_end(key)
                 return grammar
         try:
-            grammar = self._compile(vocabulary, _SOURCES[kind](constraint))
+            grammar = self._compile(vocabulary, source())
         except Problem as problem:
-            raise InvalidField(f"constraint.{kind}", str(problem)) from None
+            raise InvalidField(field, str(problem)) from None
         with self._lock:
             self._kept[key] = grammar
             if len(self._kept) > _KEPT:
@@ -120,7 +151,9 @@ class Constraints:
         )
         if start.is_error():
             raise Problem(_words(start.get_error()))
-        grammar = Grammar(start, self._vocabulary.size, self._vocabulary.ends)
+        grammar = Grammar(
+            start, self._vocabulary.size, self._vocabulary.ends, vocabulary.tokenize_bytes
+        )
         try:
             # A grammar without a text, or one too large to begin with, shows here.
             grammar.matcher().mask()
@@ -129,6 +162,27 @@ class Constraints:
                 raise Problem("nothing satisfies it") from None
             raise Problem("is too complex") from None
         return grammar
+
+
+def check_schema(text: str, field: str) -> str:
+    """A tool's schema, as what is enforced of it. Raises InvalidField."""
+    try:
+        return schema.prepare(text)
+    except Problem as problem:
+        raise InvalidField(field, str(problem)) from None
+
+
+def _own(grammar: str) -> _Source:
+    return _Source(grammar, _STATES if '"pattern' in grammar else _STATES_COUNTING)
+
+
+def _around(outer: str, inner: str) -> str:
+    """Two grammars of the library's as one, in which the outer refers to the inner."""
+    # It leaves Lark as it is.
+    within = {"lark_grammar": inner}
+    if inner.startswith("{"):
+        (within,) = json.loads(inner)["grammars"]
+    return json.dumps({"grammars": [{"lark_grammar": outer}, {**within, "name": "content"}]})
 
 
 def _json_object(constraint: pb.Constraint) -> _Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import llguidance
 import numpy as np
@@ -29,10 +30,18 @@ class Grammar:
     """Compiled for one vocabulary. Safe to use from several threads."""
 
     def __init__(
-        self, start: llguidance.LLMatcher, vocabulary_size: int, ends: frozenset[int]
+        self,
+        start: llguidance.LLMatcher,
+        vocabulary_size: int,
+        ends: frozenset[int],
+        spell: Callable[[bytes], list[int]] | None = None,
     ) -> None:
-        """`start` has accepted nothing and stays so; `ends` are the end tokens."""
+        """`start` has accepted nothing and stays so; `ends` are the end tokens.
+
+        `spell` gives the tokens of a text; `behind` needs it.
+        """
         self._start = start
+        self._spell = spell
         self._words = (vocabulary_size + 31) // 32
         self._ends = ends
         # Seconds of processor time that its matchers took to learn about it, roughly: they learn for
@@ -42,6 +51,18 @@ class Grammar:
     def matcher(self) -> Matcher:
         """One for each choice; takes some µs."""
         return Matcher(self, self._start.deep_copy(), self._words, self._ends)
+
+    def behind(self, text: bytes) -> Matcher | None:
+        """One behind the beginning of a text; None: it cannot begin like that."""
+        matcher = self.matcher()
+        if text and self._spell is None:
+            return None
+        try:
+            for token in self._spell(text) if self._spell is not None and text else ():
+                matcher.accept(token)
+        except ConstraintError:
+            return None
+        return matcher
 
 
 class Matcher:

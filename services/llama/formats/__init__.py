@@ -16,10 +16,16 @@ from services.llama.formats.events import (
     Parsed,
     Thought,
 )
-from services.llama.formats.grammar import Unsupported, grammar, trigger
+from services.llama.formats.grammar import (
+    Thinking,
+    Unsupported,
+    grammar,
+    trigger,
+    with_content,
+)
 from services.llama.formats.parser import Parser, parse
 from services.llama.formats.schemas import Tool
-from services.llama.formats.texts import kept
+from services.llama.formats.texts import kept, reasoning_open
 
 __all__ = [
     "Call",
@@ -31,6 +37,7 @@ __all__ = [
     "Format",
     "Parsed",
     "Parser",
+    "Thinking",
     "Thought",
     "Tool",
     "Unsupported",
@@ -40,5 +47,7 @@ __all__ = [
     "kept",
     "names",
     "parse",
+    "reasoning_open",
     "trigger",
+    "with_content",
 ]

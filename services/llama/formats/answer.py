@@ -132,11 +132,11 @@ class Answer:
     def _think(self, pair: Reasoning) -> Steps[None]:
         """Behind the opening of the reasoning, up to behind its end."""
         reader = self._reader
+        self._output.thinking = close = pair.close.strip()
         yield from reader.skip(SPACE)
         # Some models write what the prompt has written already.
         if (yield from reader.take(pair.open.strip())):
             yield from reader.skip(SPACE)
-        close = pair.close.strip()
         ends = {close, *(self._openings if pair.until_calls else ())}
         found = markers(frozenset(ends))
         while True:
@@ -148,6 +148,7 @@ class Answer:
             if match and match["full"] == close:
                 reader.at = match.end()
                 self._fresh, self._drop = True, True
+                self._output.thinking = ""
                 return
             if match and match["full"]:
                 calls = self._openings[match["full"]]
@@ -155,8 +156,10 @@ class Answer:
                 behind = start + match.end() - match.start()
                 own = match["full"] == calls.call_open.strip()
                 reader.seek(behind)
+                self._output.thinking = ""
                 if (yield from self._call(calls, start, begun=own)):
                     return
+                self._output.thinking = close
                 reader.seek(behind)
                 self._output.thought(reader.since(start))
                 reader.mark = None

@@ -45,7 +45,9 @@ class Messages:
             yield from self._calls.body(name.removeprefix(shape.namespace), self._stops)
             yield from reader.skip(SPACE)
         elif kind == "reasoning" and self._reasoning:
+            output.thinking = shape.ends[0] + shape.start[0] + shape.content[0]
             yield from self._text(thought=True)
+            output.thinking = ""
         elif kind != "content":
             output.content(self._begun + head)
             yield from self._text(end=True)

@@ -133,6 +133,31 @@ def grammar(
     return lark.text()
 
 
+def with_content(
+    family: Format,
+    kind: str,
+    tools: Sequence[Tool] = (),
+    *,
+    parallel: bool = True,
+    thinking: Thinking = "none",
+    special: Mapping[str, int] | None = None,
+) -> str:
+    """The grammar of an answer whose content another grammar describes, the one called `kind`.
+
+    The other arguments are those of `grammar`; with `tools` it may be calls instead. Raises
+    Unsupported.
+    """
+    lark = Lark(special or {})
+    content = f"@{kind}"
+    if family.channels is not None:
+        content = f"{lark.literal(family.channels.content[0])} {content}"
+    if tools:
+        calls = _calls(lark, family, shape(family), tools, behind="", parallel=parallel)
+        content = f"({content} | {calls})"
+    lark.rule("start", _thinking(lark, family, thinking) + content)
+    return lark.text()
+
+
 def _calls(
     lark: Lark,
     family: Format,

@@ -59,6 +59,11 @@ class Parser:
         """Calls that have begun."""
         return self._output.calls
 
+    @property
+    def thinking(self) -> str:
+        """In the midst of thoughts: the text that would end them. Else ""."""
+        return self._output.thinking
+
     def feed(self, text: str) -> list[Event]:
         """What became certain with more text."""
         if text and not self._done:

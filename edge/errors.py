@@ -250,7 +250,8 @@ def field_param(field: str) -> str | None:
         return "response_format"
     for prefix in _PREFIXES:
         if field.startswith(prefix):
-            return field.removeprefix(prefix)
+            param = field.removeprefix(prefix)
+            return param.replace("].parameters_json_schema", "].function.parameters")
     return field if field in ("n", "best_of", "adapter") else None
 
 

@@ -249,6 +249,7 @@ class ChatRequest(Part):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: Object | None = None
+    reasoning_budget: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
     documents: Annotated[list[Object], FIRST, Field(max_length=1024)] | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
 

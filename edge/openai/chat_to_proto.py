@@ -54,6 +54,8 @@ def translate(
     """
     out = pb.GenerateRequest()
     _chat(request, out.chat, capabilities)
+    if request.reasoning_budget is not None:
+        out.chat.reasoning_budget = request.reasoning_budget
     _sampling(request, out.sampling, seed)
     _stop(request, out.stop)
     _output(request, out.output)
@@ -76,12 +78,9 @@ def needs(request: pb.GenerateRequest) -> Iterator[tuple[pb.Capability.ValueType
     yield pb.CAPABILITY_CHAT, "messages"
     if chat.tools:
         yield pb.CAPABILITY_TOOLS, "tools"
-    for at, message in enumerate(chat.messages):
-        for place, part in enumerate(message.content):
-            if part.HasField("media"):
-                image = part.media.mime_type.startswith("image/")
-                need = pb.CAPABILITY_IMAGE if image else pb.CAPABILITY_AUDIO
-                yield need, f"messages[{at}].content[{place}]"
+    if chat.HasField("reasoning_budget"):
+        yield pb.CAPABILITY_REASONING, "reasoning_budget"
+    yield from _media(chat)
     if request.HasField("constraint"):
         kind = request.constraint.WhichOneof("kind")
         yield pb.CAPABILITY_CONSTRAINT, field_param(f"constraint.{kind}") or "response_format"
@@ -93,6 +92,15 @@ def needs(request: pb.GenerateRequest) -> Iterator[tuple[pb.Capability.ValueType
         yield pb.CAPABILITY_LOGPROBS, "logprobs"
     if request.sampling.HasField("typical_p") and request.sampling.typical_p < 1:
         yield pb.CAPABILITY_EXTENDED_SAMPLING, "typical_p"
+
+
+def _media(chat: pb.ChatInput) -> Iterator[tuple[pb.Capability.ValueType, str]]:
+    for at, message in enumerate(chat.messages):
+        for place, part in enumerate(message.content):
+            if part.HasField("media"):
+                image = part.media.mime_type.startswith("image/")
+                need = pb.CAPABILITY_IMAGE if image else pb.CAPABILITY_AUDIO
+                yield need, f"messages[{at}].content[{place}]"
 
 
 def check_model(request: pb.GenerateRequest, model: pb.ModelInfo) -> None:
@@ -114,6 +122,7 @@ def check_model(request: pb.GenerateRequest, model: pb.ModelInfo) -> None:
 _WORDS = {
     pb.CAPABILITY_CHAT: "chat completions",
     pb.CAPABILITY_TOOLS: "tools",
+    pb.CAPABILITY_REASONING: "a budget of thinking",
     pb.CAPABILITY_IMAGE: "images",
     pb.CAPABILITY_AUDIO: "audio",
     pb.CAPABILITY_CONSTRAINT: "structured output",

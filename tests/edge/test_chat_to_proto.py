@@ -277,6 +277,7 @@ def test_nothing_is_fetched(url: str) -> None:
     [
         ({}, pb.CAPABILITY_CHAT, "messages"),
         ({"tools": TOOLS}, pb.CAPABILITY_TOOLS, "tools"),
+        ({"reasoning_budget": 0}, pb.CAPABILITY_REASONING, "reasoning_budget"),
         ({"n": 2}, pb.CAPABILITY_MULTIPLE_CHOICES, "n"),
         ({"logprobs": True}, pb.CAPABILITY_LOGPROBS, "logprobs"),
         ({"response_format": {"type": "json_object"}}, pb.CAPABILITY_CONSTRAINT, "response_format"),

@@ -80,6 +80,7 @@ def test_context_overflow_names_both_numbers() -> None:
         ("sampling.logit_bias[5]", "logit_bias[5]"),
         ("chat.messages[2].role", "messages[2].role"),
         ("chat.tools[0].name", "tools[0].name"),
+        ("chat.tools[0].parameters_json_schema", "tools[0].function.parameters"),
         ("stop.max_tokens", "max_tokens"),
         ("stop.strings[1]", "stop[1]"),
         ("constraint.json_schema", "response_format"),

@@ -32,6 +32,8 @@ def messages(chat: pb.ChatInput, traits: Traits) -> list[Message]:
     turns = [_message(message, traits) for message in chat.messages]
     if chat.continue_final_message:
         _open(turns[-1])
+    if not traits.tool_call_ids or traits.named_results:
+        turns = _in_order_of_calls(turns, named=traits.named_results)
     # Declared tools of a template without a place for them, and what was done with them.
     declared = tools(chat) if not traits.tools else []
     turns = plain_tools.told(
@@ -45,8 +47,6 @@ def messages(chat: pb.ChatInput, traits: Traits) -> list[Message]:
         # The turn to be continued stays the last.
         end = len(turns) - chat.continue_final_message
         turns = [*_fold_system(turns[:end]), *turns[end:]]
-    if not traits.tool_call_ids or traits.named_results:
-        turns = _in_order_of_calls(turns, named=traits.named_results)
     if not traits.parallel_calls:
         turns = _one_call_each(turns)
     if not traits.tool_role:

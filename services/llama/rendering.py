@@ -41,6 +41,7 @@ _MARKS = (
     ("<|channel>thought\n", "<channel|>"),
     ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
 )
+_LONGEST_MARK = max(len(opens) for opens, _ in _MARKS)
 # What generation prompts may lack: the end of a turn, and the beginning of the model's.
 _LEFT_OUT = {"<turn|>\n": "<|turn>model\n"}
 
@@ -108,12 +109,17 @@ class Renderer:
         """
         prompt = self._render(chat, turns[:-1], add_prompt=True)
         without = self._render(chat, turns[:-1], add_prompt=False)
-        begun = _begun(prompt, _common(prompt, without))
         try:
             whole = self._render(chat, turns, add_prompt=False)
         except TemplateError:
             whole = ""
         written, found, _ = whole.rpartition(OPEN_END)
+        # Some add the generation prompt whatever they are told; then it is where the two part, or
+        # a mark that begins alike before.
+        at = _common(prompt, without)
+        if at == len(prompt):
+            at = max(0, _common(prompt, written) - _LONGEST_MARK)
+        begun = _begun(prompt, at)
         last = chat.messages[-1]
         thoughts = self.template.protect(Said(last.reasoning))
         text = "\n".join(part.text for part in last.content)

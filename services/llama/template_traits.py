@@ -19,7 +19,7 @@ Message = dict[str, Any]
 # Words of the probes.
 _A, _B, _KEY = "qprobe1", "qprobe2", "qprobekey"
 _TOOL, _OTHER = "qprobe_tool", "qprobe_other"
-_RESULT = "qproberesult"
+_RESULT, _NAME = "qproberesult", "qprobename"
 # Mistral's templates take no other ids than nine letters and digits.
 _IDS = ("qprobe001", "qprobe002")
 # Names of the field for what the assistant thought.
@@ -133,7 +133,7 @@ class _Probes:
             return self._render([_user(), turn, _user()])
         if role != "tool":
             return self._render([turn])
-        result = {**turn, "tool_call_id": _IDS[0], "name": _TOOL}
+        result = {**turn, "tool_call_id": _IDS[0], "name": _NAME}
         shown = (
             self._render([_user(), _calling([_call(0, _TOOL, _wrap(as_object))]), result])
             for as_object in (True, False)
@@ -264,7 +264,7 @@ def _part(text: str) -> Message:
 
 
 def _result(at: int) -> Message:
-    return {"role": "tool", "content": _RESULT, "tool_call_id": _IDS[at], "name": _TOOL}
+    return {"role": "tool", "content": _RESULT, "tool_call_id": _IDS[at], "name": _NAME}
 
 
 def _wrap(as_object: bool) -> Any:

@@ -358,6 +358,12 @@ def test_developer_is_system_unless_the_template_knows_it():
         "<|im_start|>system\nx<|im_end|>\n<|im_start|>user\nq<|im_end|>\n"
     )
     assert render(CHANNELS, developer, user("q")) == "!developerx|q"
+    # One that takes it for the user's is not what callers mean by it.
+    source = (
+        "{% for m in messages %}{{ '|U' if m.role in ['user', 'developer'] else '|S' }}"
+        "{{ m.content }}{% endfor %}"
+    )
+    assert render(source, developer, user("q")) == "|Sx|Uq"
 
 
 # ------------------------------------------------------------- without a place for tools
@@ -415,6 +421,109 @@ def test_a_continued_turn_ends_with_its_text(source):
     made = render(source, *turns, continue_final_message=True)
     assert made.endswith("Once upon ")
     assert made.startswith(render(source, user("A story."), add_generation_prompt=False))
+
+
+# Opens the thoughts of every new turn, and shows none of past ones.
+FORCED = """\
+{%- for m in messages -%}
+  {{ '<' + m.role + '>' + m.content.split('</think>')[-1] }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+  {{ '<assistant><think>\\n' }}
+  {%- if enable_thinking is defined and not enable_thinking -%}{{ '\\n</think>\\n\\n' }}{%- endif -%}
+{%- endif -%}
+"""
+ALWAYS = FORCED.replace("{%- if add_generation_prompt -%}", "{%- if true -%}")
+LEAVES_OUT = THINKING.replace("{%- if message.role == 'assistant' -%}", "{%- if false -%}").replace(
+    "{%- else -%}\n    {{ '<u>'", "{%- elif message.role == 'user' -%}\n    {{ '<u>'"
+)
+
+
+@pytest.mark.parametrize("source", [FORCED, ALWAYS])
+@pytest.mark.parametrize(
+    ("last", "more", "end"),
+    [
+        (assistant("Once"), {}, "<think>\n\n</think>\n\nOnce"),
+        (assistant("Once", reasoning="hm"), {}, "<think>\nhm\n</think>\n\nOnce"),
+        (assistant("", reasoning="hm"), {}, "<think>\nhm"),
+        (assistant(reasoning="hm"), {}, "<think>\nhm"),
+        (assistant("Once"), {"enable_thinking": False}, "<think>\n\n</think>\n\nOnce"),
+    ],
+)
+def test_a_continued_turn_behind_a_prompt_that_opens_the_thoughts(source, last, more, end):
+    made = render(source, user("q"), last, continue_final_message=True, **more)
+    assert made == "<user>q<assistant>" + end
+
+
+def test_a_template_that_would_continue_the_text_in_the_thoughts():
+    source = (
+        "{% for m in messages %}{{ '<a><think>\\n' if m.role == 'assistant' }}{{ m.content }}"
+        "{% endfor %}{{ '<a><think>\\n' if add_generation_prompt }}"
+    )
+    made = render(source, user("q"), assistant("Once"), continue_final_message=True)
+    assert made == "q<a><think>\n\n</think>\n\nOnce"
+
+
+def test_continued_thoughts_where_the_template_shows_them_and_where_not():
+    turns = (user("q"), assistant(reasoning="hm"))
+    assert render(THINKING, *turns, continue_final_message=True) == "<u>q</u><a><think>hm"
+    # No place for thoughts: nothing of them is continued.
+    assert render(TYPED, *turns, continue_final_message=True) == "[user]<q>"
+
+
+def test_a_last_turn_that_the_template_leaves_out_follows_the_generation_prompt():
+    made = render(LEAVES_OUT, user("q"), assistant("Once </s>"), continue_final_message=True)
+    assert made == "<u>q</u><a>Once </s>"
+
+
+def test_a_generation_prompt_that_a_template_forgets():
+    source = (
+        "{% for m in messages %}<|turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+        "{{ m.content }}<turn|>\n{% endfor %}"
+        "{% if add_generation_prompt and messages | length < 2 %}<|turn>model\n{% endif %}"
+    )
+    made = render(source, user("a"), assistant("b"), user("c"))
+    assert made.endswith("<|turn>user\nc<turn|>\n<|turn>model\n")
+    made = render(source, user("a"), assistant("b"), user("c"), add_generation_prompt=False)
+    assert made.endswith("<|turn>user\nc<turn|>\n")
+
+
+# ------------------------------------------------- tools and results in other shapes
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (
+            "{{ messages[0].content }}{{ functions }}",
+            f"[{json.dumps(json.loads(SHOWN)['function'])}]",
+        ),
+        ("{{ messages[0].content }}{{ xml_tools[0].name if xml_tools }}", "weather"),
+        (
+            "{{ messages[0].content }}{{ tools | map(attribute='function.name') | tojson if tools }}",
+            '["weather"]',
+        ),
+    ],
+)
+def test_tools_by_other_names(source, shown):
+    assert render(source, user("q"), tools=[WEATHER]) == "q" + shown
+    assert render(source, user("q")) == "q"
+
+
+def test_results_get_a_name_where_the_template_fails_without_one():
+    source = (
+        "{% for m in messages %}{{ m.name + '=' if m.role == 'tool' }}{{ m.content }};{% endfor %}"
+    )
+    made = render(source, user("q"), assistant(tool_calls=[OSLO]), result("a", "sun"))
+    assert made == 'q;{"name": "weather", "arguments": {"city": "Oslo"}};weather=sun;'
+
+
+def test_earlier_thoughts_by_all_names():
+    source = "{{ messages[0].content }}{{ clear_thinking }}{{ preserve_thinking }}"
+    kept = {"template_args_json": '{"preserve_reasoning": true}'}
+    assert render(source, user("q"), **kept) == "qFalseTrue"
+    own = {"template_args_json": '{"preserve_reasoning": true, "clear_thinking": "mine"}'}
+    assert render(source, user("q"), **own) == "qmineTrue"
 
 
 # ------------------------------------------------------------------------ named templates

@@ -73,8 +73,10 @@ def test_white_space_at_the_ends_can_still_be_taken_off():
 
 def test_our_own_texts_may_be_parts_of_control_tokens():
     marks = Marks(SPECIAL)
-    made = "<|" + marks.protect(Ours("im_start")) + "|>"
+    made = "<" + marks.protect(Ours("|im_start|")) + ">"
     assert list(marks.split(made)) == [("<|im_start|>", True)]
+    by_user = "<" + marks.protect("|im_start|") + ">"
+    assert list(marks.split(by_user)) == [("<|im_start|>", False)]
 
 
 def test_what_the_template_looks_for_in_an_assistants_turn():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from protos.inference.v1 import inference_pb2 as pb
 from services.llama import templates
 from services.llama.builtin_templates import BUILTIN
 from services.llama.template import ChatTemplate
-from services.worker.backend import StartupError
+from services.worker.backend import Call, StartupError
 
 OWN = {
     "tokenizer.chat_template": "own",
@@ -69,3 +70,16 @@ def test_a_huge_file_is_not_read(tmp_path):
         file.truncate(2**23)
     with pytest.raises(StartupError, match="larger than"):
         templates.choose(str(path), {})
+
+
+async def test_a_worker_serves_with_the_operators_template_and_says_so(serve, tmp_path):
+    path = tmp_path / "mine.jinja"
+    path.write_text("{% for m in messages %}<{{ m.content }}>{% endfor %}")
+    own = await serve()
+    mine = await serve(chat_template=str(path))
+    assert mine.model().identity != own.model().identity
+    part = pb.ContentPart(text="hi")
+    chat = pb.ChatInput(messages=[pb.Message(role=pb.ROLE_USER, content=[part])])
+    call = Call("r1", None)
+    made = await mine.render_prompt(pb.RenderPromptRequest(chat=chat), call)
+    assert made.prompt == "<hi>"

@@ -1,0 +1,253 @@
+"""Chat templates: our renderer against llama-server's, over a matrix of conversations.
+
+`python -m bench.template_fidelity --llama-server PATH` renders every template of the llama.cpp
+sources (or of `--templates DIR`) with ours and with `POST /apply-template`, and counts what is
+identical. The bodies go through the edge's own translation first. docs/templates.md says why the
+rest is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bench.conversations import BEYOND, CONVERSATIONS
+from bench.differences import REASONS, Reason, reason
+from bench.random_gguf import CACHE
+from edge.openai import chat_rules, chat_to_proto, jsonbody
+from protos.inference.v1 import inference_pb2 as pb
+from services.llama.interface import SpecialToken
+from services.llama.prompt import Prompts
+from services.llama.template import plain
+from services.worker.errors import TemplateFailed
+
+SOURCES = "sdist/*/vendor/llama.cpp/models/templates"
+# Seconds for a server to come up, and for one rendering.
+_START, _RENDER = 60.0, 30.0
+_CAPABILITIES = frozenset(pb.Capability.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """One conversation through one template, on both sides; an error has no text."""
+
+    template: str
+    conversation: str
+    ours: str | None
+    theirs: str | None
+    our_error: str = ""
+    their_error: str = ""
+
+    @property
+    def same(self) -> bool:
+        """Whether both made the same prompt, or neither made one."""
+        return self.ours == self.theirs
+
+    @property
+    def why(self) -> Reason | None:
+        """Why they differ; None: they do not, or nobody knows."""
+        if self.same:
+            return None
+        return reason(self.template, self.conversation, self.ours, self.theirs)
+
+
+class Constants:
+    """A vocabulary that knows BOS and EOS and nothing else; what templates need of one."""
+
+    size, longest, bos, eos, adds_bos = 2, 4, 0, 1, False
+    ends = frozenset((1,))
+
+    def __init__(self, bos: str, eos: str) -> None:
+        self._texts = (bos, eos)
+        self.special: Mapping[str, SpecialToken] = {
+            text: SpecialToken(token) for token, text in enumerate(self._texts)
+        }
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        """Not needed to render."""
+        raise NotImplementedError
+
+    def piece(self, token: int, *, special: bool) -> bytes:
+        """The token's text."""
+        del special
+        return self._texts[token].encode()
+
+
+def ours(prompts: Prompts, body: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Our prompt, or None and why there is none."""
+    request = chat_rules.read(jsonbody.parse(orjson.dumps({"model": "m", **body})))
+    chat = chat_to_proto.translate(request, 0, _CAPABILITIES).chat
+    try:
+        return plain(prompts.render(chat)), ""
+    except TemplateFailed as error:
+        return None, str(error)
+
+
+def theirs(url: str, body: Mapping[str, Any]) -> tuple[str | None, str]:
+    """llama-server's prompt, or None and why there is none."""
+    continues = body.get("continue_final_message", False)
+    # It wants the generation prompt switched off where we do not.
+    asked = {**body, "add_generation_prompt": False} if continues else dict(body)
+    try:
+        return str(_call(f"{url}/apply-template", asked)["prompt"]), ""
+    except urllib.error.HTTPError as error:
+        return None, json.loads(error.read())["error"]["message"]
+
+
+def compare(server: Path, model: Path, template: Path, wanted: str) -> Iterator[Rendering]:
+    """All conversations whose name holds `wanted`, through one template."""
+    source = template.read_text(encoding="utf-8")
+    with _started(server, model, template) as url:
+        props = _call(f"{url}/props")
+        prompts = Prompts(Constants(props["bos_token"], props["eos_token"]), source)
+        for name, body in CONVERSATIONS.items():
+            if wanted in name:
+                mine, why = ours(prompts, body)
+                other, reason = theirs(url, body)
+                yield Rendering(template.stem, name, mine, other, why, reason)
+
+
+@contextmanager
+def _started(server: Path, model: Path, template: Path) -> Iterator[str]:
+    """llama-server with this template, on a free port of the loopback; its base URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    line = [
+        *(str(server), "--model", str(model), "--host", "127.0.0.1", "--port", str(port)),
+        *("--jinja", "--chat-template-file", str(template)),
+        # The template's own default: of earlier turns' thoughts it keeps what it likes.
+        "--no-reasoning-preserve",
+        *("--ctx-size", "512", "--parallel", "1", "--threads", "1", "--no-warmup"),
+    ]
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(server.parent)}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(line, stdout=log, stderr=log, env=environment)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _await(url, process)
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _await(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"llama-server ended with {process.returncode}")
+        try:
+            _call(f"{url}/health")
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("llama-server did not come up")
+
+
+def _call(url: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=_RENDER) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def table(found: Sequence[Rendering]) -> str:
+    """What differs, by reason and by conversation, and the count."""
+    differing = [one for one in found if not one.same]
+    lines = ["| why | renderings | templates |", "|---|---|---|"]
+    for why in [*REASONS, None]:
+        of_it = [one for one in differing if one.why is why]
+        if of_it:
+            names = ", ".join(sorted({one.template for one in of_it}))
+            lines.append(f"| {why.name if why else 'UNEXPLAINED'} | {len(of_it)} | {names} |")
+    lines += ["", "| conversation | identical |", "|---|---|"]
+    for name in dict.fromkeys(one.conversation for one in found):
+        of_it = [one for one in found if one.conversation == name]
+        lines.append(f"| {name} | {_share(of_it)} |")
+    neither = sum(one.ours is None and one.theirs is None for one in found)
+    usual = [one for one in found if one.conversation not in BEYOND]
+    lines += [
+        "",
+        f"identical: {_share(found)}; of these {neither} that neither renders",
+        f"where llama-server renders all that was said: {_share(_whole(found))}",
+        f"conversations that everybody has: {_share(usual)}",
+        f"of these, where llama-server renders all that was said: {_share(_whole(usual))}",
+    ]
+    return "\n".join(lines)
+
+
+def _whole(found: Sequence[Rendering]) -> list[Rendering]:
+    return [one for one in found if one.why is None or not (one.why.lost or one.why.fails)]
+
+
+def _share(found: Sequence[Rendering]) -> str:
+    same = sum(one.same for one in found)
+    return f"{same} of {len(found)} ({100 * same / max(len(found), 1):.1f} %)"
+
+
+def difference(one: Rendering) -> str:
+    """What to read when two prompts are not the same."""
+    title = f"=== {one.template}: {one.conversation}"
+    if one.ours is None or one.theirs is None:
+        return (
+            f"{title}\nours: {one.our_error or 'rendered'}\ntheirs: {one.their_error or 'rendered'}"
+        )
+    mine, other = one.ours.splitlines(keepends=True), one.theirs.splitlines(keepends=True)
+    changes = difflib.unified_diff(
+        [repr(line) for line in other], [repr(line) for line in mine], "theirs", "ours", "", "", 1
+    )
+    return "\n".join([title, *(change.rstrip("\n") for change in changes)])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 1 for differences without a reason, 2 for wrong use."""
+    parser = argparse.ArgumentParser(prog="python -m bench.template_fidelity", description=__doc__)
+    parser.add_argument("--llama-server", type=Path, default=CACHE / "llama-server/llama-server")
+    parser.add_argument("--model", type=Path, default=CACHE / "random-tiny-q4_0.gguf")
+    parser.add_argument("--templates", type=Path, help="folder of .jinja files")
+    parser.add_argument("--template", default="", help="only those whose name holds this")
+    parser.add_argument("--conversation", default="", help="only those whose name holds this")
+    parser.add_argument("--show", action="store_true", help="print every difference")
+    parser.add_argument("--json", type=Path, help="write every rendering")
+    args = parser.parse_args(argv)
+    folder = args.templates or next(iter(sorted(CACHE.glob(SOURCES))), None)
+    files = sorted(folder.glob("*.jinja")) if folder else []
+    files = [file for file in files if args.template in file.stem]
+    if not files or not args.llama_server.is_file() or not args.model.is_file():
+        print("template_fidelity: llama-server, its model or the templates are missing; see "
+              "docs/templates.md", file=sys.stderr)  # fmt: skip
+        return 2
+    found = [
+        one
+        for file in files
+        for one in compare(args.llama_server, args.model, file, args.conversation)
+    ]
+    if args.show:
+        print("\n\n".join(difference(one) for one in found if not one.same), end="\n\n")
+    print(table(found))
+    if args.json:
+        args.json.write_bytes(orjson.dumps([asdict(one) for one in found]))
+    return 1 if any(not one.same and one.why is None for one in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -149,7 +149,7 @@ def table(rows: Mapping[str, tuple[Agreement, str]]) -> str:
     lines = ["| computed | texts | identical | first difference after (median, range) | |"]
     lines.append("|---|---|---|---|---|")
     for name, (found, besides) in rows.items():
-        share = "—" if found.share is None else f"{found.identical} ({100 * found.share:.0f} %)"
+        share = "—" if found.share is None else f"{found.identical} ({100 * found.share:.3g} %)"
         after = "—"
         if found.differ_after:
             after = f"{found.median:g} tokens ({found.differ_after[0]} to {found.differ_after[-1]})"

@@ -40,13 +40,14 @@ ADAPTER = "salt"
 # Bytes of host memory: a dozen states or two.
 PARKED = 300_000
 # Between a logprob told and that of the same tokens computed alone, for rounding.
-_TOLERANCE = 0.05
+_TOLERANCE = 0.01
 
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaRuntime]:
     folder: Path = tmp_path_factory.mktemp("soak")
-    make(folder / "tiny.gguf", SHAPES["tiny"], "tiny", "q4_0", 1)
+    # Not quantized: rounding is a tenth of that.
+    make(folder / "tiny.gguf", SHAPES["tiny"], "tiny", "f16", 1)
     shapes = {"blk.0.attn_v.weight": ((4, 64), (32, 4)), "blk.1.ffn_up.weight": ((4, 64), (128, 4))}
     adapter = AdapterFile(ADAPTER, lora(folder / "lora.gguf", shapes, architecture="qwen2"), 0.03)
     made = LlamaRuntime(
@@ -198,9 +199,9 @@ async def test_mixed_requests_leave_nothing_behind(runtime, moody, monkeypatch, 
     assert seen["done"] + seen["left"] + seen["late"] == count + seen["turns"]
     assert seen["paused"] == sum(guest.lazy for guest in everyone) > 0
     assert min(seen["left"], seen["late"]) > count / 40
-    assert min(seen["resumed"], seen["valid"], seen["turns"]) > count / 15
+    assert min(seen["resumed"], seen["valid"], seen["turns"]) > count / 20
     assert moody.refused > 0
-    assert metrics.preemptions._value.get() > moody.refused + count / 10
+    assert metrics.preemptions._value.get() > moody.refused + count / 20
     assert metrics.reused_tokens._value.get() > 10 * count
     assert metrics.accepted_tokens._value.get() > count
     assert (metrics.restored_tokens._value.get() > 5 * count) == (parked > 0)

@@ -36,18 +36,19 @@ def expected(
         return grammar, None, frozenset()
     special = vocabulary.special
     ends = frozenset(special[text].id for text in prompt.family.stops if text in special)
-    read = _reading(request.chat, prompt.family, prompt.begun, vocabulary)
+    read = _reading(request.chat, prompt.family, prompt, vocabulary)
     return *_constrained(request, read, constraints, vocabulary), ends
 
 
-def _reading(chat: pb.ChatInput, family: Format, begun: str, vocabulary: Vocabulary) -> Reading:
+def _reading(chat: pb.ChatInput, family: Format, prompt: Prompt, vocabulary: Vocabulary) -> Reading:
     """Without a trigger."""
     tools = tuple(Tool(t.name, _schema(t.parameters_json_schema)) for t in _callable(chat))
     special = vocabulary.special
     return Reading(
         family,
         tools,
-        begun=begun,
+        begun=prompt.begun,
+        thinks=prompt.thinks,
         earlier=frozenset(call.id for message in chat.messages for call in message.tool_calls),
         budget=chat.reasoning_budget if chat.HasField("reasoning_budget") else None,
         kept=frozenset(
@@ -185,5 +186,8 @@ def _thinking(chat: pb.ChatInput, read: Reading) -> tuple[Format, Thinking]:
         others = tuple(pair for pair in family.reasoning if pair != opened)
         return replace(family, reasoning=(opened, *others)), "open"
     closed = any(pair.close.strip() in read.begun for pair in family.reasoning)
-    off = chat.HasField("enable_thinking") and not chat.enable_thinking
-    return family, "none" if closed or off else "optional"
+    may = read.thinks or family.channels is not None
+    if chat.HasField("enable_thinking"):
+        may = chat.enable_thinking
+    # To one that does not think, the beginning of thoughts is a way out of what it must write.
+    return family, "optional" if may and not closed else "none"

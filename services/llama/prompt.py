@@ -28,6 +28,8 @@ class Prompt:
     family: Format | None = None
     # What the template wrote behind the last message.
     begun: str = ""
+    # Whether the template knows how thoughts begin.
+    thinks: bool = False
 
 
 class Prompts:
@@ -98,7 +100,10 @@ class Prompts:
                 rendered = self.render(request.chat)
                 tokens = self.encode_if_hopeful(rendered)
                 family = self.family(request.chat)
-                return Prompt(tokens, family, self._begun(request.chat, family, rendered))
+                begun = self._begun(request.chat, family, rendered)
+                source = self.renderer(request.chat).template.source
+                thinks = any(pair.open.strip() in source for pair in family.reasoning)
+                return Prompt(tokens, family, begun, thinks)
             case "text":
                 self._refuse_hopeless(request.text.text)
                 return Prompt(self.encode_text(request.text))

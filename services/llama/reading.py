@@ -42,6 +42,8 @@ class Reading:
     tools: tuple[Tool, ...] = ()
     # What the template wrote of the answer.
     begun: str = ""
+    # Whether the model may think though the template has not begun it.
+    thinks: bool = False
     # Ids of the calls that are in the conversation.
     earlier: frozenset[str] = frozenset()
     # Tokens of thinking after which it is ended. None: no limit.

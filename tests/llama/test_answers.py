@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ import pytest
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import answers, requests, templates
 from services.llama.builtin_templates import BUILTIN
+from services.llama.constrain import Constraints
+from services.llama.interface import SpecialToken
 from services.llama.job import Job
 from services.llama.prompt import Prompts
 from services.worker.errors import InvalidField, Unsupported
 from tests.llama.constrained import constraints
-from tests.llama.fake_runtime import BOS, FakeRuntime, FakeVocabulary
+from tests.llama.fake_runtime import BOS, EOS, FakeRuntime, FakeVocabulary
 
 WEATHER: dict[str, Any] = {
     "type": "object",
@@ -223,10 +226,20 @@ async def test_thinks_as_it_likes_and_then_answers_as_it_must(start, template, s
     ]
     for kind in kinds:
         made = asked(tools=(), constraint=pb.Constraint(**kind))
+        made.chat.enable_thinking = True
         (whole,) = (await answer(start, job(made, template), script)).values()
         assert isinstance(json.loads(whole.text)["ok"], bool)
         assert whole.reasoning == reasoning
         assert whole.finish.reason == pb.FINISH_REASON_STOP
+
+
+async def test_one_that_does_not_think_has_no_way_out(start):
+    made = asked(tools=(), constraint=pb.Constraint(regex="yes|no"))
+    for template, thinks in ((BUILTIN["hermes"], False), (THINKING, True)):
+        prompt = Prompts(VOCABULARY, template).made(made)
+        assert prompt.thinks == thinks
+    (whole,) = (await answer(start, job(made), "<think>hm</think>yes")).values()
+    assert whole.text in ("yes", "no")
 
 
 async def test_a_format_of_content_with_tools(start):
@@ -318,3 +331,94 @@ def test_a_format_of_the_operators_makes_another_model():
     made = {templates.with_format("sha256:x", name) for name in ("", "hermes", "granite")}
     assert own == "sha256:x"
     assert len(made) == 3
+
+
+class Harmony(FakeVocabulary):
+    """With tokens that its users' texts cannot make."""
+
+    words = ("start", "channel", "message", "end", "call", "constrain", "return")
+    texts = tuple(f"<|{word}|>" for word in words)
+    size = 258 + len(texts)
+    special: Mapping[str, SpecialToken] = {
+        **FakeVocabulary.special,
+        **{text: SpecialToken(258 + at) for at, text in enumerate(texts)},
+    }
+
+    def piece(self, token: int, *, special: bool) -> bytes:
+        if token < 258:
+            return super().piece(token, special=special)
+        return self.texts[token - 258].encode() if special else b""
+
+    def tokens(self, text: str) -> list[int]:
+        parts = re.split("(<[|][a-z]+[|]>)", text)
+        return [
+            token
+            for at, part in enumerate(parts)
+            for token in ([self.special[part].id] if at % 2 else part.encode())
+        ]
+
+
+class Saying(FakeRuntime):
+    """Says these tokens."""
+
+    def __init__(self, vocabulary: Harmony, text: str) -> None:
+        super().__init__(script="")
+        self.vocabulary, self._say = vocabulary, vocabulary.tokens(text)
+
+    def _next_of_script(self, tokens: list[int]) -> int:
+        position = tokens[::-1].index(BOS)
+        return self._say[position] if position < len(self._say) else EOS
+
+
+HARMONY = (
+    "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endfor %}"
+    "{{ tools }}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+
+
+@pytest.mark.parametrize("mode", [_Mode.MODE_AUTO, _Mode.MODE_REQUIRED])
+@pytest.mark.parametrize("name", ["get_weather", "nobody"])
+async def test_special_tokens_of_the_format_stay_and_its_stops_end_the_turn(start, mode, name):
+    vocabulary = Harmony()
+    made = asked()
+    made.chat.tool_choice.mode = mode
+    prompt = Prompts(vocabulary, HARMONY, tool_format="harmony").made(made)
+    assert prompt.begun == "<|start|>assistant"
+    grammar, reading, ends = answers.expected(made, prompt, Constraints(vocabulary), vocabulary)
+    assert ends == {vocabulary.special[text].id for text in ("<|call|>", "<|return|>")}
+    one = requests.job(made, [BOS], pb.SamplingParams(), None, grammar, reading, ends)
+    say = (
+        "<|channel|>analysis<|message|>Oslo?<|end|><|start|>assistant<|channel|>commentary "
+        f"to=functions.{name} <|constrain|>json<|message|>"
+        '{"city": "Oslo", "days": 2}<|call|>and never this'
+    )
+    streams = start(Saying(vocabulary, say)).submit(one)
+    whole = pb.Delta()
+    while not whole.HasField("finish"):
+        add(whole, requests.delta(0, (await streams.next())[1], vocabulary).delta)
+    assert (whole.reasoning, whole.text) == ("Oslo?", "")
+    ((called, arguments),) = calls(whole)
+    assert called in TOOLS
+    assert (called, arguments) == OSLO or name == "nobody"
+    assert whole.finish.reason == pb.FINISH_REASON_TOOL_CALLS
+
+
+@pytest.mark.parametrize("cut", [1, 5, 60, 120])
+async def test_what_was_forced_is_no_surprise_when_it_is_resumed(start, cut):
+    """Mirostat's state depends on the logits of tokens that were chosen, and on their masks."""
+
+    def asked_again() -> Any:
+        made = asked()
+        made.chat.reasoning_budget = 6
+        made.sampling.temperature = 1.0
+        made.sampling.mirostat.version = 2
+        made.stop.max_tokens = 160
+        return made
+
+    script = f"<think>{'x' * 20}\nNow.\n{BAD}"
+    (whole,) = (await answer(start, job(asked_again()), script)).values()
+    made = asked_again()
+    made.resume.choices.add(index=0, token_ids=whole.token_ids[:cut], delivered_bytes=0)
+    (again,) = (await answer(start, job(made), script)).values()
+    assert [*whole.token_ids[:cut], *again.token_ids] == list(whole.token_ids)
+    assert (again.text, again.reasoning) == (whole.text, whole.reasoning)

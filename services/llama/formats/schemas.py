@@ -109,14 +109,12 @@ def quoted(text: str) -> str:
 def value_json(text: str, types: frozenset[str]) -> str:
     """What stands between tags, as JSON: of the types it may have; else it is a text."""
     found = _parsed(text.strip(), python=bool(types))
-    if found is not None:
-        written, type_ = found
-        if not types or (type_ in types and type_ != "string"):
-            return written
-        if "string" not in types:
-            # Not what was asked for, and yet what was given.
-            return written
-    return quoted(text)
+    if found is None:
+        return quoted(text)
+    written, type_ = found
+    # Where no text was asked for: what was given, be it of another type.
+    is_text = "string" in types and (type_ == "string" or type_ not in types)
+    return quoted(text) if is_text else written
 
 
 def _parsed(text: str, *, python: bool) -> tuple[str, str] | None:

@@ -209,3 +209,7 @@ fg(
     "<start_function_call>call:get_weather{city:<escape>Paris<escape>}<end_function_call>",
     calls=((W, PARIS),),
 )
+lfm2(
+    '<|tool_call_start|>[run(code="\\UFFFFFFFF")]<|tool_call_end|>',
+    calls=(("run", '{"code": "\\\\UFFFFFFFF"}'),),
+)

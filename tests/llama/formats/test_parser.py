@@ -171,3 +171,24 @@ def test_arguments_given_as_a_text_stay_one():
     assert parse(by_name("hermes"), text, TOOLS).calls[0].arguments == '"Paris"'
     text = f'<tool_call>{{"name": "get_weather", "arguments": {json.dumps(PARIS)}}}</tool_call>'
     assert parse(by_name("hermes"), text, TOOLS).calls[0].arguments == PARIS
+
+
+@pytest.mark.parametrize(
+    ("family", "start", "piece"),
+    [
+        ("hermes", "", "words "),
+        ("hermes", "<think>", "words "),
+        ("hermes", '<tool_call>{"name": "run", "arguments": {"code": "', "words "),
+        ("hermes", "", '<tool_call>{"name": "get_time"}</tool_call>\n'),
+        ("qwen3-coder", "<tool_call>\n<function=run>\n<parameter=code>\n", "words "),
+        ("lfm2", '<|tool_call_start|>[run(code="', "words "),
+        ("mistral", "[TOOL_CALLS][", '{"name": "get_time", "arguments": {}}, '),
+        ("harmony", "<|channel|>commentary to=functions.run<|message|>{", '"a": 1, '),
+    ],
+)
+def test_text_that_was_told_is_not_kept(family, start, piece):
+    reader = Parser(by_name(family), TOOLS)
+    reader.feed(start)
+    for _ in range(500):
+        reader.feed(piece)
+    assert len(reader._reader.text) < 200

@@ -184,6 +184,7 @@ def test_arguments_given_as_a_text_stay_one():
         ("lfm2", '<|tool_call_start|>[run(code="', "words "),
         ("mistral", "[TOOL_CALLS][", '{"name": "get_time", "arguments": {}}, '),
         ("harmony", "<|channel|>commentary to=functions.run<|message|>{", '"a": 1, '),
+        ("mistral-args", "[TOOL_CALLS]run[ARGS]{", '"a": 1, '),
     ],
 )
 def test_text_that_was_told_is_not_kept(family, start, piece):

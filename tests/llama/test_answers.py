@@ -14,7 +14,7 @@ from protos.inference.v1 import inference_pb2 as pb
 from services.llama import answers, requests, templates
 from services.llama.builtin_templates import BUILTIN
 from services.llama.constrain import Constraints
-from services.llama.interface import SpecialToken
+from services.llama.interface import Logits, SpecialToken
 from services.llama.job import Job
 from services.llama.prompt import Prompts
 from services.worker.errors import InvalidField, Unsupported
@@ -403,22 +403,54 @@ async def test_special_tokens_of_the_format_stay_and_its_stops_end_the_turn(star
     assert whole.finish.reason == pb.FINISH_REASON_TOOL_CALLS
 
 
-@pytest.mark.parametrize("cut", [1, 5, 60, 120])
-async def test_what_was_forced_is_no_surprise_when_it_is_resumed(start, cut):
+async def test_a_stop_of_the_format_ends_the_turn(start):
+    vocabulary = Harmony()
+    made = asked(tools=())
+    prompt = Prompts(vocabulary, HARMONY, tool_format="harmony").made(made)
+    expected = answers.expected(made, prompt, Constraints(vocabulary), vocabulary)
+    one = requests.job(made, [BOS], pb.SamplingParams(), None, *expected)
+    say = "<|channel|>final<|message|>Hi!<|return|>and never this"
+    streams = start(Saying(vocabulary, say)).submit(one)
+    whole = pb.Delta()
+    while not whole.HasField("finish"):
+        add(whole, requests.delta(0, (await streams.next())[1], vocabulary).delta)
+    assert whole.text == "Hi!"
+
+
+class Beginning(FakeRuntime):
+    """Says the script and then what it likes."""
+
+    def _logits(self, tokens: list[int]) -> Logits:
+        script = self._script or ""
+        if tokens[::-1].index(BOS) >= len(script):
+            self._script = None
+        try:
+            return super()._logits(tokens)
+        finally:
+            self._script = script
+
+
+@pytest.mark.parametrize("script", ["<think>xxxxxxxx", "a\n<tool_call>"])
+async def test_what_was_not_chosen_is_no_surprise_when_it_is_resumed(start, script):
     """Mirostat's state depends on the logits of tokens that were chosen, and on their masks."""
 
-    def asked_again() -> Any:
+    async def run(ids: Iterable[int]) -> list[int]:
         made = asked()
-        made.chat.reasoning_budget = 6
+        made.chat.reasoning_budget = 4
         made.sampling.temperature = 1.0
         made.sampling.mirostat.version = 2
-        made.stop.max_tokens = 160
-        return made
+        made.sampling.mirostat.tau = 3.0
+        made.stop.max_tokens = 80
+        if ids:
+            made.resume.choices.add(index=0, token_ids=ids)
+        streams = start(Beginning(script=script)).submit(job(made))
+        found, ended = list(ids), False
+        while not ended:
+            _, gained = await streams.next()
+            found += gained.token_ids
+            ended = gained.ended is not None
+        return found
 
-    script = f"<think>{'x' * 20}\nNow.\n{BAD}"
-    (whole,) = (await answer(start, job(asked_again()), script)).values()
-    made = asked_again()
-    made.resume.choices.add(index=0, token_ids=whole.token_ids[:cut], delivered_bytes=0)
-    (again,) = (await answer(start, job(made), script)).values()
-    assert [*whole.token_ids[:cut], *again.token_ids] == list(whole.token_ids)
-    assert (again.text, again.reasoning) == (whole.text, whole.reasoning)
+    whole = await run([])
+    for cut in range(1, len(whole), 7):
+        assert await run(whole[:cut]) == whole

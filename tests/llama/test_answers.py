@@ -437,6 +437,10 @@ async def test_what_was_not_chosen_is_no_surprise_when_it_is_resumed(start, scri
     async def run(ids: Iterable[int]) -> list[int]:
         made = asked()
         made.chat.reasoning_budget = 4
+        long = {"type": "string", "minLength": 40, "maxLength": 60}
+        note = {"type": "object", "properties": {"text": long}, "required": ["text"]}
+        made.chat.tools[1].parameters_json_schema = json.dumps(note)
+        made.chat.tool_choice.allowed_names.append("get_time")
         made.sampling.temperature = 1.0
         made.sampling.mirostat.version = 2
         made.sampling.mirostat.tau = 3.0

@@ -343,7 +343,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
     seen = conditions()
-    logs.configure("agreement", "warning")
     try:
         chats = (nonsense if args.words else questions)(args.prompts, args.seed)
         settings = LlamaSettings(
@@ -374,4 +373,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # Not in `main`, which tests call: it is for the process and its stderr.
+    logs.configure("agreement", "warning")
     sys.exit(main())

@@ -143,7 +143,9 @@ async def test_an_adapter_of_the_request(serve, tmp_path):
     adapter = lora(tmp_path / "one.gguf", {"blk.3.ffn_up.weight": ((4, 256), (640, 4))})
     backend = await serve(lora=[f"one={adapter}:3"])
     assert list(backend.model().adapters) == ["one"]
-    plain, adapted = request("Count from 1 to 9."), request("Count from 1 to 9.")
+    # Long enough to be worth putting back, if it has been parked meanwhile.
+    asked = "Count from 1 to 9. " * 6
+    plain, adapted = request(asked), request(asked)
     adapted.adapter = "one"
     both = await asyncio.gather(collect(backend, plain), collect(backend, adapted))
     again = await collect(backend, plain)

@@ -1,34 +1,26 @@
-"""The HTTP application: every route on one screen, and what surrounds each request."""
+"""The HTTP application, and what surrounds each request."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 from aiohttp import HttpVersion11, web
 
 from common.transport import REQUEST_ID_KEY
-from edge import context, errors, handlers
+from edge import context, errors
 from edge.context import Context
 from edge.errors import ApiError
-from edge.handlers import EDGE, Edge
+from edge.reply import error_response
+from edge.routes import Handler, Mounted, mounted
+from edge.state import EDGE, Edge
 from edge.stream import ClientGoneError
 
 log = structlog.get_logger()
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-ROUTES: list[tuple[str, str, Handler]] = [
-    ("GET", "/", handlers.about),
-    ("GET", "/health", handlers.health),
-    ("GET", "/health/ready", handlers.ready),
-    ("GET", "/metrics", handlers.metrics),
-    ("GET", "/v1/models", handlers.list_models),
-    # Names of models may contain slashes.
-    ("GET", "/v1/models/{id:.+}", handlers.retrieve_model),
-    ("POST", "/v1/chat/completions", handlers.chat_completions),
-]
+# By the router's own objects, which is what it says of a request.
+_MOUNTED: Final = web.AppKey("mounted", dict[web.AbstractRoute, Mounted])
 
 # What the log says of a request whose client left; no client sees it.
 CLIENT_GONE = 499
@@ -40,12 +32,12 @@ def make_app(edge: Edge) -> web.Application:
     """The application around shared state, ready to be run."""
     app = web.Application(middlewares=[observe], client_max_size=edge.settings.max_body_bytes)
     app[EDGE] = edge
-    for method, path, handler in ROUTES:
-        app.router.add_route(method, path, handler, expect_handler=_expect)
+    at = app[_MOUNTED] = {}
+    for each in mounted():
+        method, handler = each.route.method, each.route.handler
+        at[app.router.add_route(method, each.path, handler, expect_handler=_expect)] = each
         if method == "GET":
-            app.router.add_route("HEAD", path, handler)
-        if path != "/" and not path.endswith("}"):
-            app.router.add_route(method, path + "/", handler, expect_handler=_expect)
+            at[app.router.add_route("HEAD", each.path, handler)] = each
     app.on_response_prepare.append(_head)
     return app
 
@@ -58,7 +50,7 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
             # Of the answer itself nothing is out yet.
             request.writer.output_size = 0
         return None
-    response = handlers.error_response(errors.unknown_expectation())
+    response = error_response(errors.unknown_expectation())
     # Whether the client sends the body all the same is not known.
     response.force_close()
     return response
@@ -75,9 +67,9 @@ async def _head(request: web.Request, response: web.StreamResponse) -> None:
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Around every request: its id, its errors in OpenAI's shape, one log line, its metrics."""
     ctx = context.begin(request)
-    resource = request.match_info.route.resource
-    if resource is not None:
-        ctx.route = resource.canonical.rstrip("/") or "/"
+    at = request.app[_MOUNTED].get(request.match_info.route)
+    if at is not None:
+        ctx.route, ctx.shape = at.name, at.route.shape
     metrics = request.app[EDGE].metrics
     status = CLIENT_GONE
     metrics.in_flight.inc()
@@ -100,23 +92,23 @@ async def _answer(request: web.Request, handler: Handler, ctx: Context) -> web.S
     try:
         return await handler(request)
     except ApiError as error:
-        response = handlers.error_response(error)
+        response = error_response(error, ctx.shape)
         ctx.error = error.code or error.kind
         if error.status in (408, 413, 415):
             # The rest of the body is not worth reading.
             response.force_close()
     except web.HTTPNotFound:
-        response = handlers.error_response(errors.unknown_url(request.method, request.path))
+        response = error_response(errors.unknown_url(request.method, request.path), ctx.shape)
     except web.HTTPMethodNotAllowed as error:
-        response = handlers.error_response(errors.wrong_method(request.method, request.path))
+        response = error_response(errors.wrong_method(request.method, request.path), ctx.shape)
         response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
     except web.HTTPException as error:
-        response = handlers.error_response(ApiError(error.status, error.reason))
+        response = error_response(ApiError(error.status, error.reason), ctx.shape)
     except (ClientGoneError, ConnectionError):
         raise
     except Exception:
         log.exception("request failed", request_id=ctx.request_id)
-        response = handlers.error_response(errors.internal())
+        response = error_response(errors.internal(), ctx.shape)
     return response
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from protos.inference.v1 import inference_pb2 as pb
+from google.protobuf.message import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Candidate:
 class Balancer(Protocol):
     """A way to choose. `request` is what will be sent, for choices that look at the prompt."""
 
-    def choose(self, candidates: Sequence[Candidate], request: pb.GenerateRequest) -> Candidate:
+    def choose(self, candidates: Sequence[Candidate], request: Message) -> Candidate:
         """One of the candidates, of which there is at least one."""
 
 
@@ -49,7 +49,7 @@ def score(candidate: Candidate) -> int:
 class LeastLoaded:
     """The worker with the fewest requests; among equals the one chosen longest ago."""
 
-    def choose(self, candidates: Sequence[Candidate], request: pb.GenerateRequest) -> Candidate:
+    def choose(self, candidates: Sequence[Candidate], request: Message) -> Candidate:
         """See Balancer."""
         del request
         return min(candidates, key=lambda one: (score(one), one.last_chosen, one.address))

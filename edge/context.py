@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from common.transport import MAX_REQUEST_ID, REQUEST_ID_KEY
+from edge.errors import ApiError, Shape
 
 _REQUEST_ID: Final = re.compile(rf"[\x21-\x7e]{{1,{MAX_REQUEST_ID}}}")
 
@@ -21,6 +22,8 @@ class Context:
 
     request_id: str
     route: str = "unknown"
+    # How errors are written for whoever asks.
+    shape: Shape = ApiError.body
     began: float = field(default_factory=time.monotonic)
     model: str = ""
     worker: str = ""
@@ -31,6 +34,10 @@ class Context:
     resumed: int = 0
     # A stream's error after its 200, for the log.
     error: str = ""
+
+    def now(self) -> float:
+        """The clock of `began`."""
+        return time.monotonic()
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the head of the request."""

@@ -6,6 +6,7 @@ No I/O. The rows follow OpenAI's own answers; HTTP statuses exist nowhere else i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,6 +65,10 @@ class ApiError(Exception):
             "Retry-After": str(max(1, math.ceil(self.retry_after))),
             "retry-after-ms": str(max(1, round(self.retry_after * 1000))),
         }
+
+
+# How an API writes an error's body.
+Shape = Callable[[ApiError], dict[str, Any]]
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 import structlog
+from google.protobuf.message import Message
 
 from edge.balancer import Balancer, LeastLoaded
 from edge.resolve import Resolver, Target, is_address, resolve
@@ -88,7 +89,7 @@ class Pool:
     def lease(
         self,
         model: str,
-        request: pb.GenerateRequest,
+        request: Message,
         suits: Callable[[Worker], bool] = lambda _: True,
     ) -> Lease | None:
         """A place at a worker that serves the model and `suits`.

@@ -16,10 +16,10 @@ from edge.admission import Admission
 from edge.app import make_app
 from edge.config import EdgeSettings
 from edge.connection import Connection
-from edge.handlers import Edge
 from edge.metrics import Metrics
 from edge.pool import Pool
 from edge.resolve import Resolver, parse_target, resolve
+from edge.state import Edge
 
 log = structlog.get_logger()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -78,10 +79,11 @@ class EventStream:
         except ConnectionError:
             raise ClientGoneError from None
 
-    async def close(self, last: bytes) -> None:
-        """Sends the last event and the end of the body; the connection can serve again."""
+    async def close(self, last: Iterable[bytes]) -> None:
+        """Sends the last events and the end of the body; the connection can serve again."""
         await self._stop_beats()
-        await self.write(last)
+        for event in last:
+            await self.write(event)
         with contextlib.suppress(ConnectionError):
             await self.response.write_eof()
 

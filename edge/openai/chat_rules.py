@@ -4,53 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationError
-
-from edge.errors import ApiError, invalid
+from edge.errors import invalid
 from edge.openai import invalid as say
 from edge.openai.chat_request import AllowedToolChoice, ChatRequest, FunctionName, NamedToolChoice
+from edge.openai.checks import only_with, validate, with_model
 from edge.openai.messages import AssistantMessage, FunctionMessage, ToolMessage
 
 
-def read(body: dict[str, Any], default_model: str = "", strict: bool = False) -> ChatRequest:
+def read(
+    body: dict[str, Any], default_model: str = "", strict: bool = False, of_path: str = ""
+) -> ChatRequest:
     """The request of a parsed body: model → messages present → unknown keys → fields → rules.
 
-    `default_model` is taken where the body names none; `strict` refuses unknown keys. Raises
-    ApiError 400.
+    `default_model` is taken where neither the path nor the body names one; `strict` refuses
+    unknown keys. Raises ApiError 400.
     """
-    body = _with_model(body, default_model)
+    body = with_model(body, default_model, of_path)
     if body.get("messages") is None:
         raise say.missing("messages")
     if body["messages"] == []:
         raise say.empty_array("messages")
-    if strict:
-        for name in body:
-            if name not in ChatRequest.model_fields:
-                raise say.unknown_parameter(name)
-    try:
-        request = ChatRequest.model_validate(body)
-    except ValidationError as error:
-        raise say.from_validation(error) from None
+    request = validate(ChatRequest, body, strict)
     for rule in (_fields_together, _sampling, _tools, _messages):
         rule(request)
     return request
-
-
-def _with_model(body: dict[str, Any], default_model: str) -> dict[str, Any]:
-    model = body.get("model")
-    if model is not None and not isinstance(model, str):
-        raise say.wrong_type("model", "a string", model)
-    if model:
-        return body
-    if not default_model:
-        raise invalid("you must provide a model parameter")
-    return {**body, "model": default_model}
-
-
-def _only_with(field: str, other: str, how: str) -> ApiError:
-    return invalid(
-        f"Invalid value for '{field}': '{field}' is only allowed when '{other}' {how}.", field
-    )
 
 
 def _fields_together(request: ChatRequest) -> None:
@@ -61,9 +38,9 @@ def _fields_together(request: ChatRequest) -> None:
             "invalid_parameter_combination",
         )
     if request.top_logprobs is not None and not request.logprobs:
-        raise _only_with("top_logprobs", "logprobs", "is enabled")
+        raise only_with("top_logprobs", "logprobs", "is enabled")
     if request.stream_options is not None and not request.stream:
-        raise _only_with("stream_options", "stream", "is enabled")
+        raise only_with("stream_options", "stream", "is enabled")
     if request.best_of is not None and request.best_of < (request.n or 1):
         raise invalid("Invalid value for 'best_of': it must be at least 'n'.", "best_of")
     if request.continue_final_message:
@@ -109,7 +86,7 @@ def _tools(request: ChatRequest) -> None:
         raise invalid("'functions' is deprecated and excludes 'tools'.", "functions")
     choice = request.tool_choice
     if choice is not None and choice != "none" and not request.tools:
-        raise _only_with("tool_choice", "tools", "are specified")
+        raise only_with("tool_choice", "tools", "are specified")
     if isinstance(choice, NamedToolChoice):
         _declared(choice.function.name, names, "tool_choice", "tools")
     if isinstance(choice, AllowedToolChoice):
@@ -121,7 +98,7 @@ def _tools(request: ChatRequest) -> None:
 def _function_call(request: ChatRequest) -> None:
     if request.function_call is not None and request.function_call != "none":
         if not request.functions:
-            raise _only_with("function_call", "functions", "are specified")
+            raise only_with("function_call", "functions", "are specified")
         if isinstance(request.function_call, FunctionName):
             functions = {function.name for function in request.functions}
             _declared(request.function_call.name, functions, "function_call", "functions")

@@ -1,0 +1,1 @@
+"""One module for each API: parse, translate, answer, in the words of that API's clients."""

@@ -1,0 +1,64 @@
+"""From an HTTP request to its parsed body, and to the model it is for: the same for every API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from edge import body, context, errors
+from edge.config import EdgeSettings
+from edge.context import Context
+from edge.openai import jsonbody
+from edge.state import EDGE, Edge
+from protos.inference.v1 import inference_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """An admitted request and the JSON of its body."""
+
+    request: web.Request
+    edge: Edge
+    ctx: Context
+    body: dict[str, Any]
+
+    @property
+    def settings(self) -> EdgeSettings:
+        """The edge's."""
+        return self.edge.settings
+
+    @property
+    def of_path(self) -> str:
+        """The model that the path names, as Azure's do; empty: it names none."""
+        return self.request.match_info.get("model", "")
+
+    def model(self, name: str) -> pb.ModelInfo:
+        """The model of that name, noted as the request's. Raises ApiError 404, 503."""
+        model = find_model(self.edge, name)
+        self.ctx.model = model.name
+        return model
+
+
+@asynccontextmanager
+async def admitted(request: web.Request) -> AsyncIterator[Intake]:
+    """Reads and parses the body; a place among those being served is held inside. Raises ApiError."""
+    edge, ctx = request.app[EDGE], request[context.KEY]
+    settings = edge.settings
+    # A place is taken once the body is here: clients that drip theirs must not hold all of them.
+    edge.admission.check()
+    raw = await body.read(request, settings.max_body_bytes, settings.body_timeout)
+    with edge.admission.admit():
+        yield Intake(request, edge, ctx, jsonbody.parse(raw))
+
+
+def find_model(edge: Edge, name: str) -> pb.ModelInfo:
+    """What serves under this name. Raises ApiError 404, 503."""
+    models = edge.pool.models()
+    if name in models:
+        return models[name]
+    # Before any worker has said what it serves nobody can know that a model does not exist.
+    raise errors.model_not_found(name) if models else errors.no_worker()

@@ -241,6 +241,10 @@ _CAPABILITY_PARAMS: Final[dict[str, str]] = {
     "IMAGE": "messages",
     "AUDIO": "messages",
     "EXTENDED_SAMPLING": "typical_p",
+    # Whole RPCs: another model may do it.
+    "EMBED": "model",
+    "RERANK": "model",
+    "TOKENIZE": "model",
 }
 
 
@@ -260,20 +264,38 @@ def field_param(field: str) -> str | None:
     return field if field in ("n", "best_of", "adapter") else None
 
 
-def from_failure(failure: Failure) -> ApiError:
-    """What a client sees of a worker's failure."""
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What an API calls the things of the contract that a failure may be about.
+
+    `prompt` is the parameter that is too long; `field` names a field by its path in the contract.
+    """
+
+    prompt: str = "messages"
+    field: Callable[[str], str | None] = field_param
+
+
+CHAT: Final = Names()
+
+
+def from_failure(failure: Failure, names: Names = CHAT) -> ApiError:
+    """What a client sees of a worker's failure, in its API's names."""
     row = TABLE.get((failure.code, failure.reason)) or TABLE.get((failure.code, _ANY), _INTERNAL)
     param = row.param
     message = row.message if row.message is not None else failure.message
     match failure.reason:
         case pb.ERROR_REASON_INVALID_FIELD:
-            param = field_param(failure.metadata.get("field", ""))
+            param = names.field(failure.metadata.get("field", ""))
         case pb.ERROR_REASON_UNSUPPORTED:
             param = _CAPABILITY_PARAMS.get(failure.metadata.get("capability", ""))
+        case pb.ERROR_REASON_TEMPLATE_FAILED:
+            param = names.prompt
         case pb.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED:
+            param = names.prompt
             message = context_overflow(
                 failure.metadata.get("context_length", "?"),
                 failure.metadata.get("prompt_tokens", "?"),
+                names.prompt,
             )
     retry = failure.retry_after if failure.retry_after is not None else DEFAULT_RETRY_AFTER
     return ApiError(
@@ -286,9 +308,9 @@ def from_failure(failure: Failure) -> ApiError:
     )
 
 
-def context_overflow(context_length: str, prompt_tokens: str) -> str:
+def context_overflow(context_length: str, prompt_tokens: str, param: str = "messages") -> str:
     """OpenAI's words for a prompt that does not fit, with both numbers."""
     return (
-        f"This model's maximum context length is {context_length} tokens. However, your messages "
-        f"resulted in {prompt_tokens} tokens. Please reduce the length of the messages."
+        f"This model's maximum context length is {context_length} tokens. However, your {param} "
+        f"resulted in {prompt_tokens} tokens. Please reduce the length of the {param}."
     )

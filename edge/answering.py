@@ -66,6 +66,7 @@ def generation(intake: Intake, wanted: pb.GenerateRequest) -> Iterator[Generatio
     """The generation of a request, ended however the block ends. `Intake.model` was called."""
     edge, ctx = intake.edge, intake.ctx
     settings = edge.settings
+    wanted.tenant = ctx.identity.name
     made = Generation(
         edge.pool,
         ctx.model,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
 
 from common.transport import MAX_REQUEST_ID, REQUEST_ID_KEY
+from edge.access.identity import ANONYMOUS, Identity
 from edge.errors import ApiError, Shape
 
 _REQUEST_ID: Final = re.compile(rf"[\x21-\x7e]{{1,{MAX_REQUEST_ID}}}")
@@ -24,6 +26,9 @@ class Context:
     route: str = "unknown"
     # How errors are written for whoever asks.
     shape: Shape = ApiError.body
+    # Who asks, and what the answer says of that one's limits.
+    identity: Identity = ANONYMOUS
+    limits: Mapping[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     model: str = ""
     worker: str = ""

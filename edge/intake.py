@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -15,6 +15,9 @@ from edge.context import Context
 from edge.openai import jsonbody
 from edge.state import EDGE, Edge
 from protos.inference.v1 import inference_pb2 as pb
+
+# As --default-model: the one that is served.
+AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,17 @@ class Intake:
         """The model that the path names, as Azure's do; empty: it names none."""
         return self.request.match_info.get("model", "")
 
+    @property
+    def default_model(self) -> str:
+        """The model of requests that name none; empty: they are refused."""
+        return default_model(self.settings.default_model, self.edge.pool.models())
+
     def model(self, name: str) -> pb.ModelInfo:
-        """The model of that name, noted as the request's. Raises ApiError 404, 503."""
+        """The model of that name, noted as the request's. Raises ApiError 403, 404, 429, 503."""
+        ctx = self.ctx
         model = find_model(self.edge, name)
-        self.ctx.model = model.name
+        ctx.limits = self.edge.access.admit(ctx.identity, model.name)
+        ctx.model = model.name
         return model
 
 
@@ -53,6 +63,13 @@ async def admitted(request: web.Request) -> AsyncIterator[Intake]:
     raw = await body.read(request, settings.max_body_bytes, settings.body_timeout)
     with edge.admission.admit():
         yield Intake(request, edge, ctx, jsonbody.parse(raw))
+
+
+def default_model(setting: str, served: Collection[str]) -> str:
+    """What the setting means now: `auto` is the only model that is served, where there is one."""
+    if setting != AUTO or AUTO in served:
+        return setting
+    return next(iter(served)) if len(served) == 1 else ""
 
 
 def find_model(edge: Edge, name: str) -> pb.ModelInfo:

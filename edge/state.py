@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from edge.access.identity import Access, Open
 from edge.admission import Admission
 from edge.config import EdgeSettings
 from edge.generation import Generation
@@ -23,6 +24,7 @@ class Edge:
     pool: Pool
     admission: Admission
     metrics: Metrics
+    access: Access = field(default_factory=Open)
     since: int = field(default_factory=lambda: int(time.time()))
     generations: set[Generation] = field(default_factory=set)
 

@@ -21,8 +21,9 @@ from protos.inference.v1 import inference_pb2 as pb
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions."""
     async with admitted(request) as intake:
-        settings = intake.settings
-        chat = chat_rules.read(intake.body, settings.default_model, settings.strict, intake.of_path)
+        chat = chat_rules.read(
+            intake.body, intake.default_model, intake.settings.strict, intake.of_path
+        )
         model = intake.model(chat.model)
         wanted = chat_to_proto.translate(chat, secrets.randbits(63), model.capabilities)
         chat_to_proto.check_model(wanted, model)

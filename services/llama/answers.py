@@ -33,7 +33,7 @@ def expected(
         grammar = None
         if request.HasField("constraint") and constraints is not None:
             grammar = constraints.compile(request.constraint)
-        return grammar, None, frozenset()
+        return grammar, None, prompt.ends
     special = vocabulary.special
     ends = frozenset(special[text].id for text in prompt.family.stops if text in special)
     read = _reading(request.chat, prompt.family, prompt, vocabulary)

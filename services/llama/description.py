@@ -10,6 +10,7 @@ import structlog
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import sizing
 from services.llama.config import LlamaSettings
+from services.llama.infill import Infill
 from services.llama.pooling import EmbeddingKind, Pooling
 from services.llama.runtime.gguf import Header
 
@@ -80,6 +81,12 @@ def describe(
         info.capabilities.append(pb.CAPABILITY_ADAPTERS)
     info.created.FromSeconds(int(path.stat().st_mtime))
     return info
+
+
+def add_infill(info: pb.ModelInfo, infill: Infill | None) -> None:
+    """Filling gaps, where the model has tokens for that."""
+    if infill is not None:
+        info.capabilities.append(pb.CAPABILITY_INFILL)
 
 
 def add_embedding(info: pb.ModelInfo, kind: EmbeddingKind, dimensions: int) -> None:

@@ -11,6 +11,7 @@ import structlog
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.conversation import documents, tools
 from services.llama.formats import Format, by_name, detect
+from services.llama.infill import Infill
 from services.llama.interface import SpecialToken, Vocabulary
 from services.llama.rendering import Renderer
 from services.llama.template import CHATML, TemplateError, plain
@@ -30,6 +31,8 @@ class Prompt:
     begun: str = ""
     # Whether the template knows how thoughts begin.
     thinks: bool = False
+    # Tokens that end the answer beside the vocabulary's and the family's.
+    ends: frozenset[int] = frozenset()
 
 
 class Prompts:
@@ -42,17 +45,21 @@ class Prompts:
         context: int = 2**31,
         named: Mapping[str, str] = MappingProxyType({}),
         tool_format: str = "",
+        infill: Infill | None = None,
     ) -> None:
         """`template` is the GGUF's own, or the operator's; `context` the longest prompt's tokens.
 
         `named` are those of the GGUF's other templates that have a purpose here, by name (see
-        templates). `tool_format` names a format of answers; "": the templates tell. Raises
-        TemplateError when the template does not compile.
+        templates). `tool_format` names a format of answers; "": the templates tell. `infill`
+        is how gaps are filled; None: not at all. Raises TemplateError when the template does not
+        compile.
         """
         if not template:
             _log.warning("the model has no chat template; ChatML is used")
         self._vocabulary = vocabulary
         self._context = context
+        # How gaps are filled; None: not at all.
+        self.infill = infill
         constants = {
             "bos_token": self._text_of(vocabulary.bos),
             "eos_token": self._text_of(vocabulary.eos),
@@ -105,8 +112,9 @@ class Prompts:
                 thinks = any(pair.open.strip() in source for pair in family.reasoning)
                 return Prompt(tokens, family, begun, thinks)
             case "text":
-                self._refuse_hopeless(request.text.text)
-                return Prompt(self.encode_text(request.text))
+                self._refuse_hopeless(request.text.text + request.text.suffix)
+                ends = self.infill.ends if self.infill and request.text.suffix else frozenset()
+                return Prompt(self.encode_text(request.text), ends=ends)
             case _:
                 return Prompt(list(request.tokens.ids))
 
@@ -148,7 +156,7 @@ class Prompts:
     def tokenize(self, text: pb.TextInput) -> list[int]:
         """Tokens of a raw text that is for no prompt. Raises InvalidField if it is far too long."""
         try:
-            self._refuse_hopeless(text.text)
+            self._refuse_hopeless(text.text + text.suffix)
         except ContextLengthExceeded as error:
             raise InvalidField("text.text", str(error)) from None
         return self.encode_text(text)
@@ -191,8 +199,12 @@ class Prompts:
         return self._with_bos(tokens) if self._vocabulary.adds_bos else tokens
 
     def encode_text(self, text: pb.TextInput) -> list[int]:
-        """Tokens of a raw text."""
+        """Tokens of a raw text, or of the two around a gap."""
         tokens = self._vocabulary.tokenize(text.text, parse_special=text.parse_special)
+        if text.suffix:
+            assert self.infill is not None, "the chassis lets only through what the model can"
+            after = self._vocabulary.tokenize(text.suffix, parse_special=text.parse_special)
+            tokens = self.infill.prompt(tokens, after)
         add_bos = text.add_bos if text.HasField("add_bos") else self._vocabulary.adds_bos
         return self._with_bos(tokens) if add_bos else tokens
 

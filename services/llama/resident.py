@@ -6,7 +6,7 @@ import ctypes
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from services.llama import embedding_setup, hub, plan, templates
+from services.llama import embedding_setup, hub, infill, plan, templates
 from services.llama.config import LlamaSettings
 from services.llama.constrain import Constraints
 from services.llama.drafting import source as drafts
@@ -149,6 +149,7 @@ def load(source: Source) -> Loaded:
                 context,
                 source.templates.named,
                 source.settings.tool_format,
+                infill.find(runtime.vocabulary.infill, runtime.vocabulary.special, header.metadata),
             )
             if source.kind.generates
             else Prompts(runtime.vocabulary, CHATML, context)

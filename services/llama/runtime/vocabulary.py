@@ -62,6 +62,15 @@ class LlamaVocabulary:
         return self._ends
 
     @property
+    def infill(self) -> tuple[int, int, int] | None:
+        """The tokens before the text before a gap, that after it, and what fills it."""
+        functions = raw.llama_vocab_fim_pre, raw.llama_vocab_fim_suf, raw.llama_vocab_fim_mid
+        prefix, suffix, middle = (_token(function(self._vocab)) for function in functions)
+        if prefix is None or suffix is None or middle is None:
+            return None
+        return prefix, suffix, middle
+
+    @property
     def special(self) -> Mapping[str, SpecialToken]:
         """The control tokens by their text."""
         return self._special

@@ -97,6 +97,7 @@ class LlamaBackend(Backend):
                 vocabulary=loaded.runtime.vocabulary.size,
                 context=loaded.context,
             )
+            description.add_infill(self._model, loaded.prompts.infill)
             description.add_embedding(self._model, source.kind, loaded.embedding.dimensions)
             if loaded.constraints is not None and loaded.constraints.available:
                 self._model.capabilities.append(pb.CAPABILITY_CONSTRAINT)
@@ -155,9 +156,10 @@ class LlamaBackend(Backend):
         return Resident(loaded, engine, embedding)
 
     async def _give_back(self, there: Resident) -> None:
+        # Nobody gets it any more: what its cache held is gone, though it takes its time to go.
+        self._incarnation = uuid.uuid4().hex
         await there.stop()
         await asyncio.to_thread(there.loaded.close)
-        self._incarnation = uuid.uuid4().hex
         self._metrics.loaded.set(0)
         self._metrics.cells_idle.set(0)
         _log.info("model unloaded")

@@ -70,9 +70,15 @@ class FreeableRuntime(FakeRuntime):
     def __init__(self) -> None:
         super().__init__()
         self.closed = False
+        self.closing = threading.Event()
+        # Set: it may be closed.
+        self.may_close = threading.Event()
+        self.may_close.set()
 
     def close(self) -> None:
         assert not self.closed
+        self.closing.set()
+        self.may_close.wait(30)
         self.closed = True
 
 
@@ -135,6 +141,17 @@ async def test_unloaded_it_says_the_same_of_itself_and_loads_for_the_next(serve,
     responses = await collect(backend, request(max_tokens=5))
     assert responses[-1].finished.usage.completion_tokens == 5
     assert len(model.loads) == 2
+
+
+async def test_what_was_cached_is_gone_when_an_unload_begins(serve, model):
+    backend = await serve()
+    before = backend.load().incarnation
+    (runtime,) = model.loads
+    runtime.may_close.clear()
+    await until(runtime.closing.is_set)
+    during = backend.load().incarnation
+    runtime.may_close.set()
+    assert during != before
 
 
 async def test_every_rpc_brings_it_back(serve, model):
@@ -258,8 +275,10 @@ async def test_stopping_during_a_load_ends_it_first(serve, model):
     backend = await serve()
     await until(lambda: model.resident == 0)
     model.permits = threading.Semaphore(0)
+    model.began.clear()
     use = generate(backend)
-    await until(lambda: backend.load().waiting == 1)
+    # That it waits is not enough: it may wait for the end of the unload.
+    await until(model.began.is_set)
     use.cancel()
     stopping = asyncio.create_task(backend.stop())
     await asyncio.wait([use])

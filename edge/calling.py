@@ -1,63 +1,186 @@
-"""One question to a worker and its answer: embeddings, ranks, tokens. Tried elsewhere if it is lost."""
+"""One question to a worker and its answer: embeddings, ranks, tokens. Asked elsewhere if it is lost.
+
+Nothing of an answer is delivered before all of it is here, so every loss may be mended by asking
+another worker, as often as resume.py allows.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Iterable
+from typing import Any, Final, TypeVar
 
 import grpc
+import structlog
 from google.protobuf.message import Message
 
-from common.transport import REQUEST_ID_KEY, read_rpc_error
+from common.transport import REQUEST_ID_KEY, Failure, read_rpc_error
 from edge import errors, resume
-from edge.errors import ApiError
+from edge.errors import ApiError, Names
 from edge.intake import Intake
+from edge.pool import Lease
+from edge.resume import Loss
+from edge.worker import Worker
+from protos.inference.v1 import inference_pb2 as pb
+
+log = structlog.get_logger()
 
 Answer = TypeVar("Answer", bound=Message)
+Each = TypeVar("Each")
+
+# Their answers take the model's time, and wait for it in a queue.
+_EVALUATES: Final = frozenset({"Embed", "Rerank"})
+_SILENCE: Final = {
+    Loss.GONE: Failure(grpc.StatusCode.UNAVAILABLE, "", pb.ERROR_REASON_UNSPECIFIED),
+    Loss.STALLED: Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "", pb.ERROR_REASON_UNSPECIFIED),
+}
 
 
-async def call(intake: Intake, rpc: str, request: Message, answer: type[Answer]) -> Answer:
+async def call(
+    intake: Intake, rpc: str, request: Message, answer: type[Answer], names: Names = errors.CHAT
+) -> Answer:
     """Asks one of the workers of the request's model; `Intake.model` was called.
 
     `rpc` is a unary method of the contract, `answer` what it gives; `request.model_identity` is
-    set here. Raises ApiError.
+    set here. `names` are those of errors. Raises ApiError.
     """
-    edge, ctx = intake.edge, intake.ctx
-    deadline = ctx.began + edge.settings.request_timeout
-    tried: set[str] = set()
-    losses = 0
-    last: ApiError | None = None
-    while True:
-        remaining = deadline - ctx.now()
-        if remaining <= 0:
+    edge = intake.edge
+    asking = _Asking(intake, rpc, request, names)
+    edge.generations.add(asking)
+    try:
+        found = await asking.answer()
+    finally:
+        edge.generations.discard(asking)
+    assert isinstance(found, answer)
+    return found
+
+
+async def together(questions: Iterable[Awaitable[Each]]) -> list[Each]:
+    """Several calls of one request at once, in their order; the first that fails ends all.
+
+    Raises ApiError.
+    """
+
+    async def wait(question: Awaitable[Each]) -> Each:
+        return await question
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(wait(question)) for question in questions]
+    except BaseExceptionGroup as failed:
+        # The first is what ended the others.
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def used(intake: Intake, usage: pb.Usage) -> None:
+    """Notes what an answer took: in the log line, the metrics, and for the access system."""
+    edge, ctx, tokens = intake.edge, intake.ctx, usage.prompt_tokens
+    ctx.prompt_tokens = tokens
+    edge.metrics.tokens.labels(ctx.model, "prompt").inc(tokens)
+    edge.access.used(ctx.identity, ctx.model, tokens, 0)
+
+
+def workers(intake: Intake) -> int:
+    """How many workers of the request's model could take a question now."""
+    return intake.edge.pool.serving(intake.ctx.model)[0]
+
+
+class _Asking:
+    """A question on its way. State: who had it, what was lost, and the call that runs."""
+
+    def __init__(self, intake: Intake, rpc: str, request: Any, names: Names) -> None:
+        self._ctx = intake.ctx
+        self._pool = intake.edge.pool
+        self._rpc = rpc
+        self._request = request
+        self._names = names
+        settings = intake.settings
+        self._deadline = self._ctx.began + settings.request_timeout
+        # The longest silence, and what it means: who computes may be busy, and another queue is no
+        # shorter; the others answer at once or never.
+        self._silence, self._silent = settings.admission_timeout, Loss.GONE
+        if rpc in _EVALUATES:
+            self._silence, self._silent = settings.first_token_timeout, Loss.STALLED
+            request.tenant = self._ctx.identity.name
+        # Address and incarnation of those that had it.
+        self._tried: dict[str, str] = {}
+        self._lost = 0
+        self._last: ApiError | None = None
+        self._ended: ApiError | None = None
+        self._call: Any = None
+
+    def end(self, error: ApiError) -> None:
+        """Makes whoever waits get this error now; for a process that shuts down."""
+        self._ended = error
+        if self._call is not None:
+            self._call.cancel()
+
+    async def answer(self) -> Message:
+        """Raises ApiError."""
+        while True:
+            with self._lease() as lease:
+                try:
+                    return await self._ask(lease)
+                except grpc.aio.AioRpcError as error:
+                    failure = read_rpc_error(error)
+                    self._note(lease.worker, failure, resume.loss(failure))
+                except TimeoutError:
+                    self._note(lease.worker, _SILENCE[self._silent], self._silent)
+
+    def _lease(self) -> Lease:
+        if self._ended is not None:
+            raise self._ended
+        if self._ctx.now() >= self._deadline:
             raise errors.timed_out()
-        lease = edge.pool.lease(ctx.model, request, lambda worker: worker.address not in tried)
+        lease = self._pool.lease(self._ctx.model, self._request, self._suits)
         if lease is None:
-            raise last or errors.no_worker()
-        tried.add(lease.worker.address)
-        ctx.worker = lease.worker.address
-        with lease:
-            _address(request, lease.model.identity)
-            method: Any = getattr(lease.worker.stub, rpc)
-            pending = method(
-                request, timeout=remaining, metadata=((REQUEST_ID_KEY, ctx.request_id),)
-            )
-            try:
-                found = await pending
-            except grpc.aio.AioRpcError as error:
-                failure = read_rpc_error(error)
-                last, lost = errors.from_failure(failure), resume.loss(failure)
-                losses += lost is not resume.Loss.REFUSED
-                if not resume.may_go_on(lost, losses, delivered=False):
-                    raise last from None
-                continue
-            except asyncio.CancelledError:
-                pending.cancel()
+            raise self._last or errors.no_worker()
+        self._tried[lease.worker.address] = lease.worker.incarnation
+        self._ctx.worker = lease.worker.address
+        # The question of this model's worker, and of nobody who serves another one since.
+        self._request.model_identity = lease.model.identity
+        return lease
+
+    def _suits(self, worker: Worker) -> bool:
+        """Whether it may have it: not again, save when it was started anew since."""
+        before = self._tried.get(worker.address)
+        return before is None or before not in ("", worker.incarnation)
+
+    async def _ask(self, lease: Lease) -> Message:
+        """Raises AioRpcError, TimeoutError where it stays silent, and ApiError where it is ended."""
+        method: Any = getattr(lease.worker.stub, self._rpc)
+        self._call = method(
+            self._request,
+            timeout=max(0.0, self._deadline - self._ctx.now()),
+            metadata=((REQUEST_ID_KEY, self._ctx.request_id),),
+        )
+        try:
+            async with asyncio.timeout(self._silence):
+                found: Message = await self._call
+                return found
+        except asyncio.CancelledError:
+            # A call that is cancelled here reads as if this task were.
+            task = asyncio.current_task()
+            if self._ended is None or (task is not None and task.cancelling()):
                 raise
-        assert isinstance(found, answer)
-        return found
+            raise self._ended from None
+        finally:
+            # Abandoned calls run on at the worker.
+            self._call.cancel()
 
-
-def _address(request: Any, identity: str) -> None:
-    """Makes it the question of this model's worker and of nobody who serves another one since."""
-    request.model_identity = identity
+    def _note(self, worker: Worker, failure: Failure, loss: Loss) -> None:
+        """Takes a loss. Raises ApiError where no other worker may try."""
+        error = errors.from_failure(failure, self._names)
+        if error.code == errors.internal().code:
+            # Not its words: they may have some of the prompt's. Its own log has them.
+            log.error(
+                "worker failed",
+                worker=worker.address,
+                request_id=self._ctx.request_id,
+                code=failure.code.name,
+            )
+        self._last = error
+        self._lost += loss is not Loss.REFUSED
+        if not resume.may_go_on(loss, self._lost, delivered=False):
+            raise error

@@ -86,6 +86,11 @@ class Pool:
                 found.setdefault(worker.info.name, worker.info)
         return found
 
+    def serving(self, model: str) -> tuple[int, int]:
+        """Workers of that model: how many could take a request now, and how many there are."""
+        its = [one for one in self._workers.values() if one.info and one.info.name == model]
+        return sum(one.available for one in its), len(its)
+
     def lease(
         self,
         model: str,

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
 from edge.access.identity import Access, Open
 from edge.admission import Admission
 from edge.config import EdgeSettings
-from edge.generation import Generation
+from edge.errors import ApiError
 from edge.metrics import Metrics
 from edge.pool import Pool
+
+
+class Ends(Protocol):
+    """What is being served, as a process sees it that shuts down."""
+
+    def end(self, error: ApiError) -> None:
+        """Makes whoever waits for it get this error now."""
+        ...
 
 
 @dataclass(slots=True)
@@ -26,7 +34,7 @@ class Edge:
     metrics: Metrics
     access: Access = field(default_factory=Open)
     since: int = field(default_factory=lambda: int(time.time()))
-    generations: set[Generation] = field(default_factory=set)
+    generations: set[Ends] = field(default_factory=set)
 
 
 EDGE: Final = web.AppKey("edge", Edge)

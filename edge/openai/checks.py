@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from edge.errors import ApiError, invalid
 from edge.openai import invalid as say
 from edge.openai.fields import Part
+from protos.inference.v1 import inference_pb2 as pb
 
 Body = TypeVar("Body", bound=Part)
 
@@ -49,3 +50,11 @@ def only_with(field: str, other: str, how: str) -> ApiError:
     return invalid(
         f"Invalid value for '{field}': '{field}' is only allowed when '{other}' {how}.", field
     )
+
+
+def able(model: pb.ModelInfo, capability: pb.Capability.ValueType, what: str) -> None:
+    """Raises ApiError 400 where the model lacks what the endpoint is for."""
+    if capability not in model.capabilities:
+        raise invalid(
+            f"The model '{model.name}' does not support {what}.", "model", "unsupported_parameter"
+        )

@@ -142,7 +142,7 @@ class Gathered:
             call.id = call.id or piece.id
             call.name = call.name or piece.name
             call.arguments.append(piece.arguments_json)
-        choice.logprobs.extend(_token(entry) for entry in delta.logprobs)
+        choice.logprobs.extend(logprob_entry(entry) for entry in delta.logprobs)
         if delta.HasField("finish"):
             choice.finish = delta.finish.reason
 
@@ -203,6 +203,7 @@ def merge(into: pb.Delta, later: pb.Delta) -> None:
     into.tool_calls.extend(later.tool_calls)
     into.token_ids.extend(later.token_ids)
     into.logprobs.extend(later.logprobs)
+    into.prompt_logprobs.extend(later.prompt_logprobs)
     into.completion_tokens = later.completion_tokens
     into.delivered_bytes = later.delivered_bytes
     if later.HasField("finish"):
@@ -272,10 +273,11 @@ def _tool_calls(pieces: Iterable[pb.ToolCallDelta]) -> Iterable[Json]:
 def _logprobs(entries: Sequence[pb.TokenLogprob]) -> Json | None:
     if not entries:
         return None
-    return {"content": [_token(entry) for entry in entries], "refusal": None}
+    return {"content": [logprob_entry(entry) for entry in entries], "refusal": None}
 
 
-def _token(entry: pb.TokenLogprob) -> Json:
+def logprob_entry(entry: pb.TokenLogprob) -> Json:
+    """A token as OpenAI tells it: its likelihood and those of the others."""
     return {**_likely(entry), "top_logprobs": [_likely(top) for top in entry.top]}
 
 

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 Mask = NDArray[np.uint32]
 # Raw logits of one position, shape (vocabulary,). A view that the next decode overwrites.
 Logits = NDArray[np.float32]
+# Vectors that stand where tokens' own would, one a cell, shape (cells, width of the model).
+Vectors = NDArray[np.float32]
+# Their positions, shape (sections, cells).
+Positions = NDArray[np.int32]
 # What the cells of a slot hold, in a form of the runtime's own.
 State = NDArray[np.uint8]
 
@@ -26,6 +30,17 @@ class DecodeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """An image or a sound, or some cells of one, in the place of tokens."""
+
+    vectors: Vectors
+    # Where they are not one after the other.
+    positions: Positions | None = None
+    # Whether each cell attends to all others: then they are all there are of it.
+    together: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """Tokens of one sequence at positions start, start + 1, …, to be evaluated in one batch."""
 
@@ -34,6 +49,8 @@ class Chunk:
     tokens: Sequence[int]
     # After how many of the tokens, the last ones, the logits are wanted.
     outputs: int = 0
+    # In place of tokens, and without logits.
+    embedded: Embedded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +143,7 @@ class Runtime(Protocol):
     def copy(self, source: int, target: int, cells: int) -> None:
         """The target, an empty slot, gets the source's first cells. They are shared, not copied.
 
+        Cells are counted by positions here and in `truncate`: those of an image may have fewer.
         Not partial: `cells` are all that the source has.
         """
 

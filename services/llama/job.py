@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from services.llama.interface import Grammar
 from services.llama.lookup import SpeculationParams
+from services.llama.media.layout import PLAIN, Layout
 from services.llama.reading import Reading
 from services.llama.sampling import SamplingParams
 
@@ -48,7 +49,7 @@ class Resumed:
 class Job:
     """A request to generate one or several choices."""
 
-    # At least 1, fewer than the context.
+    # At least 1, fewer than the context; stand-ins where `layout` has an image or a sound.
     prompt: Sequence[int]
     # Indices of the choices to generate.
     choices: tuple[int, ...] = (0,)
@@ -71,8 +72,15 @@ class Job:
     adapter: str = ""
     # On time.monotonic(), seconds. None: no deadline.
     deadline: float | None = None
+    # Images and sounds in the prompt. The last token is none.
+    layout: Layout = PLAIN
 
     @property
     def cells_of(self) -> Hashable:
         """Whose cells may be its own: an adapter changes keys and values, too."""
         return self.namespace, self.adapter
+
+    @property
+    def words(self) -> Sequence[int]:
+        """The prompt's tokens, without stand-ins."""
+        return [token for token in self.prompt if token >= 0] if self.layout else self.prompt

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 # Tokens that must repeat before what followed them is guessed.
 NGRAM = 3
@@ -59,7 +60,9 @@ class Lookup:
         if _fit(tokens, start) < self._ngram:
             return []
         self._following = start
-        return list(tokens[start : start + min(most, self._length)])
+        found = tokens[start : start + min(most, self._length)]
+        # What followed may have been an image: that cannot be guessed.
+        return list(takewhile(lambda token: token >= 0, found))
 
     def result(self, drafted: int, accepted: int) -> None:
         """How a draft did."""

@@ -127,7 +127,8 @@ class Roster:
         for sequence in turn:
             sequence.guess(spare)
         if self._drafter is not None:
-            self._drafter.guess(turn, spare, self.running)
+            # A draft model sees no images.
+            self._drafter.guess([s for s in turn if not s.job.layout], spare, self.running)
 
     def _whose_turn(self) -> str:
         """The adapter of the next batch: each that is wanted in turn."""
@@ -221,12 +222,14 @@ class Roster:
         return waiting
 
     def _find(self, sequence: Sequence) -> Prefix:
-        return self.kv.find(sequence.tokens, sequence.job.cells_of, sequence.rows_from)
+        job = sequence.job
+        return self.kv.find(sequence.tokens, job.cells_of, sequence.rows_from, job.layout)
 
     def _admit(self, sequence: Sequence, prefix: Prefix, now: float) -> None:
         del self.waiting[sequence.id]
         self.running[sequence.id] = sequence
-        sequence.slot = self.kv.acquire(sequence.tokens, sequence.job.cells_of, prefix)
+        job = sequence.job
+        sequence.slot = self.kv.acquire(sequence.tokens, job.cells_of, prefix, job.layout)
         sequence.cached = self.kv.held(sequence.slot)
         if prefix.parked is not None:
             self._meter.restored(sequence.cached)

@@ -18,6 +18,8 @@ they lie in. Cells of idle slots are not seen here: they are evicted for whoever
 4. A waiting sequence is admitted when its tokens, and some room to generate, fit beside
    everything that those which run still need. The caller asks in the order of the queue.
 5. One that has been paused for so long that it is stalled gives its place up to one that waits.
+6. A batch takes of each sequence tokens or a part of one image or sound, not both. Images that must
+   be evaluated together are the oldest's to take, whatever the budget; others need room in it.
 
 Ids are arrival order: lower is older. Invariants that callers keep: `length` <= cells, and
 `parallel` <= batch, outputs.
@@ -75,11 +77,25 @@ class Candidate:
     paused: bool = False
     # It has been paused for long. Only those that are paused can be.
     stalled: bool = False
+    # The most of the pending that one batch can evaluate; None: all of it.
+    reach: int | None = None
+    # Whether it is all of that or nothing.
+    together: bool = False
 
     @property
     def pending(self) -> int:
         """Tokens to evaluate before the next can be sampled."""
         return self.length - self.cached
+
+    @property
+    def ahead(self) -> int:
+        """Of these, as many as one batch can evaluate."""
+        return self.pending if self.reach is None else min(self.pending, self.reach)
+
+    @property
+    def least(self) -> int:
+        """The fewest of them that one batch can evaluate."""
+        return self.ahead if self.together else 1
 
     def outputs(self, count: int) -> int:
         """Rows of logits that the next `count` tokens give."""
@@ -103,7 +119,8 @@ def make_room(running: Sequence[Candidate], limits: Limits) -> tuple[int, ...]:
     while True:
         runnable = [c for c in kept if not c.paused]
         needed = sum(c.pending == 1 for c in runnable)
-        needed += bool(runnable) and min(runnable, key=_rank).pending > 1
+        oldest = min(runnable, key=_rank, default=None)
+        needed += oldest.least if oldest is not None and oldest.pending > 1 else 0
         if union(c.spans for c in kept) + needed <= limits.cells:
             return tuple(victims)
         victim = choose_victim(kept)
@@ -170,11 +187,11 @@ def share_batch(running: Sequence[Candidate], limits: Limits) -> tuple[Work, ...
     rows = limits.outputs - len(decodes)
     room = limits.batch - len(decodes)
     budget = min(room, _prefill_budget(len(decodes), len(prefills), limits), free)
-    chunks = _share_prefill(prefills, budget, rows)
+    chunks = _share_prefill(prefills, budget, rows, min(limits.batch, free))
     counts = {chunk.id: chunk.count for chunk in chunks}
     taken = sum(counts.values())
     rows -= sum(c.outputs(counts.get(c.id, 0)) for c in prefills)
-    drafts = min(limits.drafts - len(decodes), room - taken, free - taken, rows)
+    drafts = max(0, min(limits.drafts - len(decodes), room - taken, free - taken, rows))
     work = []
     for index, candidate in enumerate(decodes):
         # An even share of what is left: one that drafts much must not starve its neighbours.
@@ -193,22 +210,27 @@ def _prefill_budget(decodes: int, prefills: int, limits: Limits) -> int:
     return int(limits.busy_prefill * min(2.0, max(1.0, prefills / decodes)))
 
 
-def _share_prefill(prefills: Sequence[Candidate], budget: int, rows: int) -> list[Work]:
+def _share_prefill(
+    prefills: Sequence[Candidate], budget: int, rows: int, most_together: int
+) -> list[Work]:
     counts = dict.fromkeys((c.id for c in prefills), 0)
     half = budget if len(prefills) < 2 else -(-budget // 2)
     # The oldest's half, then the soonest to finish, then the oldest again with what is left.
     turns = [(c, half) for c in prefills[:1]]
     turns += [(c, budget) for c in sorted(prefills[1:], key=lambda c: c.pending)]
     turns += [(c, budget) for c in prefills[:1]]
-    for candidate, most in turns:
+    for turn, (candidate, most) in enumerate(turns):
         before = counts[candidate.id]
-        count = min(candidate.pending - before, most, budget)
+        count = min(candidate.ahead - before, most, budget)
+        if candidate.together and before + count < candidate.ahead:
+            # Nobody waits for ever: in the end everybody is the oldest.
+            count = candidate.ahead if turn == 0 and candidate.ahead <= most_together else 0
         if candidate.outputs(before + count) - candidate.outputs(before) > rows:
             count = _within_rows(candidate, before, rows)
         if count <= 0:
             continue
         counts[candidate.id] += count
-        budget -= count
+        budget = max(0, budget - count)
         rows -= candidate.outputs(before + count) - candidate.outputs(before)
     return [Work(c.id, counts[c.id]) for c in prefills if counts[c.id]]
 

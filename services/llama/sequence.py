@@ -76,7 +76,7 @@ class Sequence:
         self._suppressed = _suppressed(job.stop, vocabulary)
         self._sampler = Sampler(
             job.sampling,
-            job.prompt,
+            job.words,
             choice=choice,
             never=vocabulary.ends if job.stop.ignore_eos else frozenset(),
             piece=lambda token: vocabulary.piece(token, special=True),
@@ -139,6 +139,8 @@ class Sequence:
             rows_from=self.rows_from,
             paused=self.paused_since is not None,
             stalled=stalled,
+            reach=self.job.layout.reach(self.cached, len(self.tokens)),
+            together=self.job.layout.together(self.cached),
         )
 
     def behind(self) -> int:
@@ -166,11 +168,15 @@ class Sequence:
     def chunk(self, count: int, draft: int) -> Chunk:
         """The next tokens to evaluate, and so many of the draft behind them."""
         assert self.slot is not None
+        embedded = self.job.layout.chunk(self.slot, self.cached, count)
+        if embedded is not None:
+            return embedded
         self.draft = self.draft[:draft]
         end = self.cached + count
         outputs = end + draft - max(self.rows_from, self.cached)
         tokens = self.tokens[self.cached : end] + self.draft
-        return Chunk(self.slot, self.cached, tokens, outputs=max(0, outputs))
+        start = self.job.layout.position(self.cached)
+        return Chunk(self.slot, start, tokens, outputs=max(0, outputs))
 
     @property
     def prepares(self) -> bool:

@@ -15,6 +15,7 @@ from services.llama.interface import Runtime
 from services.llama.kv.ledger import Ledger, Spans, union
 from services.llama.kv.parking import Parking
 from services.llama.kv.radix import PrefixTree
+from services.llama.media.layout import PLAIN, Layout
 
 # Least cells that are given back at once from the end of an idle slot.
 _TRIM = 64
@@ -41,10 +42,12 @@ class Prefix:
 class _Slot:
     """A slot in use."""
 
-    __slots__ = ("cells", "namespace", "running", "tokens", "used_at")
+    __slots__ = ("cells", "layout", "namespace", "running", "tokens", "used_at")
 
-    def __init__(self, namespace: Hashable, tokens: int, used_at: int) -> None:
+    def __init__(self, namespace: Hashable, tokens: int, used_at: int, layout: Layout) -> None:
         self.namespace = namespace
+        # Of images and sounds among the tokens.
+        self.layout = layout
         # Tokens in the tree: those known, of which the first `cells` have their cells.
         self.tokens = tokens
         self.cells = 0
@@ -101,18 +104,23 @@ class KvCache:
         """Cells of a slot."""
         return self._slots[slot].cells
 
-    def find(self, tokens: Sequence[int], namespace: Hashable, most: int) -> Prefix:
+    def find(
+        self, tokens: Sequence[int], namespace: Hashable, most: int, layout: Layout = PLAIN
+    ) -> Prefix:
         """The longest beginning of the tokens, at most `most`, that is there or will be."""
-        prefix = self._find(tokens, namespace, most)
+        prefix = self._find(tokens, namespace, most, layout)
         if self._parking is None:
             return prefix
         number, cells = self._parking.find(tokens, namespace, most)
+        cells = self._cut(cells, layout)
         if cells - prefix.cells < _WORTH_RESTORING:
             return prefix
         # Cells of its own; no span that slots hold has a number below 0.
         return replace(prefix, cells=cells, slot=None, parked=number, spans=((-number, cells),))
 
-    def _find(self, tokens: Sequence[int], namespace: Hashable, most: int) -> Prefix:
+    def _find(
+        self, tokens: Sequence[int], namespace: Hashable, most: int, layout: Layout = PLAIN
+    ) -> Prefix:
         tree = self._trees.get(namespace)
         if tree is None or most <= 0:
             return Prefix()
@@ -125,7 +133,7 @@ class KvCache:
                 slot = self._slots[number]
                 if slot.running and self._shareable(slot.tokens, limit) > promised:
                     promised, maker = self._shareable(slot.tokens, limit), number
-                cells = self._shareable(slot.cells, limit)
+                cells = self._cut(self._shareable(slot.cells, limit), layout)
                 if cells > best:
                     best, donor = cells, number
                     if best == limit:
@@ -139,7 +147,18 @@ class KvCache:
             return min(matched, cells)
         return cells if cells <= matched else 0
 
-    def acquire(self, tokens: Sequence[int], namespace: Hashable, prefix: Prefix) -> int:
+    def _cut(self, cells: int, layout: Layout) -> int:
+        """Of so many cells, those that are of use where an image may be cut in two."""
+        kept = layout.cut(cells)
+        return kept if kept == cells or self._runtime.partial else 0
+
+    def acquire(
+        self,
+        tokens: Sequence[int],
+        namespace: Hashable,
+        prefix: Prefix,
+        layout: Layout = PLAIN,
+    ) -> int:
         """A running slot for these tokens, with the prefix's cells: see `held` for how many.
 
         At least one slot is free or idle: callers bound what runs by the runtime's slots.
@@ -151,10 +170,10 @@ class KvCache:
             self._trim(number, prefix.cells)
             self._forget(number)
         elif prefix.slot is not None:
-            self._runtime.copy(prefix.slot, number, prefix.cells)
+            self._runtime.copy(prefix.slot, number, layout.position(prefix.cells))
             self._ledger.share(prefix.slot, number, prefix.cells)
             self._slots[prefix.slot].used_at = self._uses
-        slot = _Slot(namespace, len(tokens), self._uses)
+        slot = _Slot(namespace, len(tokens), self._uses, layout)
         slot.cells = prefix.cells if prefix.parked is None else 0
         self._slots[number] = slot
         self._trees.setdefault(namespace, PrefixTree()).insert(number, tokens)
@@ -300,6 +319,7 @@ class KvCache:
     def _shrink_idle(self, number: int, cells: int) -> None:
         """Keeps the first cells of an idle slot, or frees the slot when they are few."""
         slot = self._slots[number]
+        cells = slot.layout.cut(cells)
         if cells < slot.cells and not self._runtime.partial:
             cells = 0
         if cells < _WORTH_KEEPING:
@@ -315,7 +335,7 @@ class KvCache:
     def _trim(self, number: int, cells: int) -> None:
         slot = self._slots[number]
         if cells < slot.cells:
-            self._runtime.truncate(number, cells)
+            self._runtime.truncate(number, slot.layout.position(cells))
             self._ledger.truncate(number, cells)
             slot.cells = cells
 

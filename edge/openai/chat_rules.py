@@ -6,6 +6,7 @@ from typing import Any
 
 from edge.errors import invalid
 from edge.openai import invalid as say
+from edge.openai import sampling_rules
 from edge.openai.chat_request import AllowedToolChoice, ChatRequest, FunctionName, NamedToolChoice
 from edge.openai.checks import only_with, validate, with_model
 from edge.openai.messages import AssistantMessage, FunctionMessage, ToolMessage
@@ -25,7 +26,7 @@ def read(
     if body["messages"] == []:
         raise say.empty_array("messages")
     request = validate(ChatRequest, body, strict)
-    for rule in (_fields_together, _sampling, _tools, _messages):
+    for rule in (_fields_together, sampling_rules.check, _tools, _messages):
         rule(request)
     return request
 
@@ -41,8 +42,7 @@ def _fields_together(request: ChatRequest) -> None:
         raise only_with("top_logprobs", "logprobs", "is enabled")
     if request.stream_options is not None and not request.stream:
         raise only_with("stream_options", "stream", "is enabled")
-    if request.best_of is not None and request.best_of < (request.n or 1):
-        raise invalid("Invalid value for 'best_of': it must be at least 'n'.", "best_of")
+    sampling_rules.at_least_n(request.best_of, request.n)
     if request.continue_final_message:
         if request.add_generation_prompt:
             raise invalid(
@@ -57,18 +57,6 @@ def _fields_together(request: ChatRequest) -> None:
             )
     if request.modalities is not None and "audio" in request.modalities:
         raise invalid("This server does not produce audio.", "modalities", "unsupported_value")
-
-
-def _sampling(request: ChatRequest) -> None:
-    for key in request.logit_bias or ():
-        # isdecimal alone also allows digits of other scripts, which int() would take.
-        if not (key.isascii() and key.isdecimal() and len(key) <= 10 and int(key) < 2**31):
-            raise invalid(
-                f"Invalid key in 'logit_bias': {key[:32]}. You should only be submitting "
-                "non-negative integers.",
-                "logit_bias",
-                "invalid_value",
-            )
 
 
 def _tools(request: ChatRequest) -> None:

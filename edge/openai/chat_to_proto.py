@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Sequence
 
 import orjson
 
-from edge.errors import ApiError, field_param, invalid
-from edge.openai import media, structured
+from edge.errors import invalid
+from edge.openai import abilities, media, sampling_to_proto, structured
 from edge.openai.chat_request import (
     AllowedToolChoice,
     ChatRequest,
@@ -56,8 +55,11 @@ def translate(
     _chat(request, out.chat, capabilities)
     if request.reasoning_budget is not None:
         out.chat.reasoning_budget = request.reasoning_budget
-    _sampling(request, out.sampling, seed)
-    _stop(request, out.stop)
+    sampling_to_proto.sampling(request, out.sampling, seed)
+    sampling_to_proto.stop(request, out.stop)
+    limit = request.max_completion_tokens or request.max_tokens
+    if limit is not None:
+        out.stop.max_tokens = limit
     _output(request, out.output)
     constraint = structured.constraint(request)
     if constraint is not None:
@@ -66,9 +68,7 @@ def translate(
         out.n = request.n
     if request.best_of is not None:
         out.best_of = request.best_of
-    if request.cache_salt is not None:
-        # A digest: callers' salts have any length, and are nobody else's to read.
-        out.cache_namespace = hashlib.sha256(request.cache_salt.encode()).hexdigest()
+    out.cache_namespace = sampling_to_proto.namespace(request)
     return out
 
 
@@ -81,17 +81,7 @@ def needs(request: pb.GenerateRequest) -> Iterator[tuple[pb.Capability.ValueType
     if chat.HasField("reasoning_budget"):
         yield pb.CAPABILITY_REASONING, "reasoning_budget"
     yield from _media(chat)
-    if request.HasField("constraint"):
-        kind = request.constraint.WhichOneof("kind")
-        yield pb.CAPABILITY_CONSTRAINT, field_param(f"constraint.{kind}") or "response_format"
-    if request.n > 1:
-        yield pb.CAPABILITY_MULTIPLE_CHOICES, "n"
-    if request.best_of > max(1, request.n):
-        yield pb.CAPABILITY_BEST_OF, "best_of"
-    if request.output.logprobs:
-        yield pb.CAPABILITY_LOGPROBS, "logprobs"
-    if request.sampling.HasField("typical_p") and request.sampling.typical_p < 1:
-        yield pb.CAPABILITY_EXTENDED_SAMPLING, "typical_p"
+    yield from abilities.of_generation(request)
 
 
 def _media(chat: pb.ChatInput) -> Iterator[tuple[pb.Capability.ValueType, str]]:
@@ -105,42 +95,8 @@ def _media(chat: pb.ChatInput) -> Iterator[tuple[pb.Capability.ValueType, str]]:
 
 def check_model(request: pb.GenerateRequest, model: pb.ModelInfo) -> None:
     """Raises ApiError 400 where the model lacks what the request asks for."""
-    listed = frozenset(model.capabilities)
-    for capability, param in needs(request):
-        if capability not in listed:
-            raise unsupported(capability, param, model.name)
-    for token in request.sampling.logit_bias:
-        if model.vocabulary_size and token >= model.vocabulary_size:
-            raise invalid(
-                f"Invalid key in 'logit_bias': {token}. This model's vocabulary has "
-                f"{model.vocabulary_size} tokens.",
-                "logit_bias",
-                "invalid_value",
-            )
-
-
-_WORDS = {
-    pb.CAPABILITY_CHAT: "chat completions",
-    pb.CAPABILITY_TOOLS: "tools",
-    pb.CAPABILITY_REASONING: "a budget of thinking",
-    pb.CAPABILITY_IMAGE: "images",
-    pb.CAPABILITY_AUDIO: "audio",
-    pb.CAPABILITY_CONSTRAINT: "structured output",
-    pb.CAPABILITY_MULTIPLE_CHOICES: "more than one choice",
-    pb.CAPABILITY_BEST_OF: "'best_of'",
-    pb.CAPABILITY_LOGPROBS: "logprobs",
-    pb.CAPABILITY_EXTENDED_SAMPLING: "this sampler",
-}
-
-
-def unsupported(capability: pb.Capability.ValueType, param: str, model: str) -> ApiError:
-    """400: the model cannot do what `param` asks for."""
-    return invalid(
-        f"Unsupported parameter: '{param}'. The model '{model}' does not support "
-        f"{_WORDS[capability]}.",
-        param,
-        "unsupported_parameter",
-    )
+    abilities.check(needs(request), model)
+    abilities.check_tokens(request, model)
 
 
 def _chat(
@@ -265,40 +221,6 @@ def _tool_choice(request: ChatRequest, chat: pb.ChatInput) -> None:
             required = allowed.mode == "required"
             chat.tool_choice.mode = _Mode.MODE_REQUIRED if required else _Mode.MODE_AUTO
             chat.tool_choice.allowed_names.extend(tool.function.name for tool in allowed.tools)
-
-
-def _sampling(request: ChatRequest, out: pb.SamplingParams, seed: int) -> None:
-    for name in (
-        "temperature",
-        "top_p",
-        "min_p",
-        "typical_p",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-    ):
-        value = getattr(request, name)
-        if value is not None:
-            setattr(out, name, value)
-    if request.top_k is not None:
-        out.top_k = max(request.top_k, 0)
-    for token, bias in (request.logit_bias or {}).items():
-        out.logit_bias[int(token)] = bias
-    chosen = request.seed if request.seed is not None else seed
-    # int64 as it is, bit by bit: distinct seeds stay distinct.
-    out.seed = chosen & (2**64 - 1)
-
-
-def _stop(request: ChatRequest, out: pb.StopConditions) -> None:
-    limit = request.max_completion_tokens or request.max_tokens
-    if limit is not None:
-        out.max_tokens = limit
-    if request.stop is not None:
-        out.strings.extend([request.stop] if isinstance(request.stop, str) else request.stop)
-    out.min_tokens = request.min_tokens or 0
-    out.token_ids.extend(request.stop_token_ids or ())
-    out.ignore_eos = bool(request.ignore_eos)
-    out.include_matched = bool(request.include_stop_str_in_output)
 
 
 def _output(request: ChatRequest, out: pb.OutputOptions) -> None:

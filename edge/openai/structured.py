@@ -8,21 +8,21 @@ from collections.abc import Iterator
 import orjson
 
 from edge.errors import ApiError, invalid
-from edge.openai.chat_request import (
-    ChatRequest,
+from edge.openai.fields import Object
+from edge.openai.structure_fields import (
     JsonObjectFormat,
     JsonSchema,
     JsonSchemaFormat,
+    Structured,
     StructuredOutputs,
 )
-from edge.openai.fields import Object
 from protos.inference.v1 import inference_pb2 as pb
 
 # vLLM takes both kinds of grammar under one name: a rule is defined by `::=` or by `:`.
 _GBNF = re.compile(r"^[ \t]*[A-Za-z0-9_-]+[ \t]*::=", re.MULTILINE)
 
 
-def constraint(request: ChatRequest) -> pb.Constraint | None:
+def constraint(request: Structured) -> pb.Constraint | None:
     """The constraint of a request; None: free text. Raises ApiError 400, also for several."""
     asked = list(_asked(request))
     if not asked:
@@ -36,7 +36,7 @@ def constraint(request: ChatRequest) -> pb.Constraint | None:
     return asked[0][1]
 
 
-def _asked(request: ChatRequest) -> Iterator[tuple[str, pb.Constraint]]:
+def _asked(request: Structured) -> Iterator[tuple[str, pb.Constraint]]:
     """Parameters that ask for structure, each with what it asks for."""
     match request.response_format:
         case (

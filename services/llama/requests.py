@@ -102,6 +102,10 @@ def _sampling(request: pb.SamplingParams, defaults: pb.SamplingParams) -> Sampli
     merged = pb.SamplingParams()
     merged.CopyFrom(defaults)
     merged.MergeFrom(request)
+    # These are said as a whole, or not: a zero in them is no absence.
+    for name in ("dry", "xtc", "mirostat"):
+        if request.HasField(name):
+            getattr(merged, name).CopyFrom(getattr(request, name))
     base = SamplingParams()
     return SamplingParams(
         temperature=merged.temperature if merged.HasField("temperature") else base.temperature,
@@ -122,7 +126,7 @@ def _sampling(request: pb.SamplingParams, defaults: pb.SamplingParams) -> Sampli
         logit_bias=dict(merged.logit_bias),
         dry=_dry(merged.dry),
         xtc=_xtc(merged.xtc),
-        mirostat=_mirostat(merged.mirostat) if merged.HasField("mirostat") else None,
+        mirostat=_mirostat(merged.mirostat) if merged.mirostat.version else None,
     )
 
 

@@ -102,7 +102,7 @@ def _extends(sampling: pb.SamplingParams) -> bool:
         (sampling.HasField("typical_p") and sampling.typical_p < 1)
         or sampling.dry.multiplier > 0
         or sampling.xtc.probability > 0
-        or sampling.HasField("mirostat")
+        or sampling.mirostat.version > 0
     )
 
 

@@ -140,7 +140,7 @@ def _sampling(sampling: pb.SamplingParams, model: pb.ModelInfo) -> None:
     checks.within("sampling.xtc.threshold", sampling.xtc.threshold, 0, 1)
     if sampling.HasField("mirostat"):
         mirostat = sampling.mirostat
-        checks.within("sampling.mirostat.version", mirostat.version, 1, 2)
+        checks.within("sampling.mirostat.version", mirostat.version, 0, 2)
         if mirostat.HasField("tau"):
             checks.above("sampling.mirostat.tau", mirostat.tau, 0)
         if mirostat.HasField("eta"):

@@ -45,6 +45,25 @@ def test_what_is_said_counts_even_when_it_is_zero():
     assert made.mirostat == Mirostat(1, 3, 0.25)
 
 
+def test_a_default_is_switched_off_by_a_zero_and_replaced_as_a_whole():
+    defaults = pb.SamplingParams(
+        dry=pb.Dry(multiplier=0.5, base=3),
+        xtc=pb.Xtc(probability=0.5),
+        mirostat=pb.Mirostat(version=2, tau=3),
+    )
+
+    def made(**fields: Any) -> SamplingParams:
+        request = pb.GenerateRequest(sampling=pb.SamplingParams(seed=1, **fields))
+        return requests.job(request, [1], defaults, None).sampling
+
+    assert made().dry == Dry(0.5, base=3)
+    assert made().xtc == Xtc(0.5)
+    assert made().mirostat == Mirostat(2, tau=3)
+    assert made(dry=pb.Dry(multiplier=0.25)).dry == Dry(0.25)
+    off = made(dry=pb.Dry(), xtc=pb.Xtc(), mirostat=pb.Mirostat())
+    assert off == SamplingParams(seed=1)
+
+
 @pytest.mark.parametrize("typical_p", [0.0, 0.25])
 def test_typical_p(typical_p):
     assert sampling(typical_p=typical_p).typical_p == typical_p

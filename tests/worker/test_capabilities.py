@@ -57,6 +57,7 @@ CASES: list[tuple[capabilities.Checked, str]] = [
     (sampling(xtc=pb.Xtc(threshold=0.1)), "GENERATE"),
     (sampling(xtc=pb.Xtc(probability=0.1)), "GENERATE EXTENDED_SAMPLING"),
     (sampling(mirostat=pb.Mirostat(version=1)), "GENERATE EXTENDED_SAMPLING"),
+    (sampling(mirostat=pb.Mirostat(version=0)), "GENERATE"),
     (text(speculation=pb.Speculation()), "GENERATE SPECULATION"),
     (text(speculation=pb.Speculation(enabled=False)), "GENERATE"),
     (pb.EmbedRequest(), "EMBED"),

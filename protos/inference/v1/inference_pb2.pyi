@@ -838,15 +838,17 @@ class SamplingParams(_message.Message):
 
     @_builtins.property
     def dry(self) -> Global___Dry:
-        """Don't repeat yourself: long verbatim repeats are punished. Absent: off."""
+        """Don't repeat yourself: long verbatim repeats are punished. Default: off. This and the next
+        two take the place of the operator's or the model's default as a whole.
+        """
 
     @_builtins.property
     def xtc(self) -> Global___Xtc:
-        """Exclude top choices. Absent: off."""
+        """Exclude top choices. Default: off."""
 
     @_builtins.property
     def mirostat(self) -> Global___Mirostat:
-        """Perplexity control; replaces top_k, top_p, min_p, typical_p. Absent: off."""
+        """Perplexity control; replaces top_k, top_p, min_p, typical_p. Default: off."""
 
     def __init__(
         self,
@@ -1002,7 +1004,7 @@ class Mirostat(_message.Message):
     TAU_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """1 or 2. Required."""
+    """1 or 2; 0 is off, also where the model's default is on."""
     tau: _builtins.float
     """Target entropy, > 0. Default 5."""
     eta: _builtins.float

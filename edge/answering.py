@@ -7,8 +7,8 @@ stream ends and how it fails is decided here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Protocol
 
 import structlog
@@ -16,9 +16,10 @@ from aiohttp import web
 
 from edge import errors, stream
 from edge.context import Context
-from edge.errors import ApiError
+from edge.errors import ApiError, Names
 from edge.generation import Generation, Patience
 from edge.intake import Intake
+from edge.several import Several, Source
 from edge.state import Edge
 from protos.inference.v1 import inference_pb2 as pb
 
@@ -62,8 +63,13 @@ class Gathers(Protocol):
 
 
 @contextmanager
-def generation(intake: Intake, wanted: pb.GenerateRequest) -> Iterator[Generation]:
-    """The generation of a request, ended however the block ends. `Intake.model` was called."""
+def generation(
+    intake: Intake, wanted: pb.GenerateRequest, names: Names = errors.CHAT
+) -> Iterator[Generation]:
+    """The generation of a request, ended however the block ends. `Intake.model` was called.
+
+    `names` are those of errors.
+    """
     edge, ctx = intake.edge, intake.ctx
     settings = edge.settings
     wanted.tenant = ctx.identity.name
@@ -78,17 +84,39 @@ def generation(intake: Intake, wanted: pb.GenerateRequest) -> Iterator[Generatio
         ),
         max_resumes=settings.max_resumes,
         on_cut=lambda outcome: edge.metrics.resumed.labels(str(outcome)).inc(),
+        names=names,
     )
     edge.generations.add(made)
     try:
         yield made
     finally:
-        ctx.worker, ctx.resumed = made.worker, made.resumed
+        ctx.worker = made.worker
+        ctx.resumed += made.resumed
         edge.generations.discard(made)
         made.close()
 
 
-async def whole(intake: Intake, generation: Generation, into: Gathers) -> None:
+@asynccontextmanager
+async def generations(
+    intake: Intake, wanted: Sequence[pb.GenerateRequest], names: Sequence[Names]
+) -> AsyncIterator[Source]:
+    """As `generation`, of several prompts with equally many choices (see several.py)."""
+    with ExitStack() as stack:
+        made = [
+            stack.enter_context(generation(intake, one, called))
+            for one, called in zip(wanted, names, strict=True)
+        ]
+        if len(made) == 1:
+            yield made[0]
+            return
+        several = Several(made, wanted[0].n or 1)
+        try:
+            yield several
+        finally:
+            await several.close()
+
+
+async def whole(intake: Intake, generation: Source, into: Gathers) -> None:
     """Reads the generation to its end. Raises ApiError."""
     meter = _Meter(intake.ctx, intake.edge)
     started = await generation.start()
@@ -101,7 +129,7 @@ async def whole(intake: Intake, generation: Generation, into: Gathers) -> None:
     into.finished(event)
 
 
-async def streamed(intake: Intake, generation: Generation, answer: Streamed) -> web.StreamResponse:
+async def streamed(intake: Intake, generation: Source, answer: Streamed) -> web.StreamResponse:
     """Sends the generation as it comes. Raises ApiError before the head is sent, later never."""
     request, edge, ctx = intake.request, intake.edge, intake.ctx
     settings = edge.settings

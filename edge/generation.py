@@ -17,7 +17,7 @@ import structlog
 
 from common.transport import REQUEST_ID_KEY, Failure, read_rpc_error
 from edge import errors, resume
-from edge.errors import INVALID_REQUEST, ApiError
+from edge.errors import INVALID_REQUEST, ApiError, Names
 from edge.pool import Lease, Pool
 from edge.resume import Loss, Outcome, Progress
 from edge.worker import Worker
@@ -49,6 +49,7 @@ class Generation:
 
     All raise ApiError. `timeout` is for all of it, in seconds from now. `max_resumes`: how often
     it may go on elsewhere once something was delivered; `on_cut` hears what became of it then.
+    `names` are those of errors.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Generation:
         patience: Patience,
         max_resumes: int,
         on_cut: Callable[[Outcome], None],
+        names: Names = errors.CHAT,
     ) -> None:
         self._pool = pool
         self._model = model
@@ -71,6 +73,7 @@ class Generation:
         self._patience = patience
         self._max_resumes = max_resumes
         self._on_cut = on_cut
+        self._names = names
         # How often another worker went on with it.
         self.resumed = 0
         # The caller's own wish; workers that can be resumed are asked for them anyway.
@@ -243,7 +246,7 @@ class Generation:
     def _give_up_or_go_on(self, lost: _LostError) -> None:
         """Raises ApiError, or leaves it to the next dispatch."""
         self._drop()
-        error = errors.from_failure(lost.failure)
+        error = errors.from_failure(lost.failure, self._names)
         if error.kind == INVALID_REQUEST and self._delivered:
             # The client's part was accepted long ago: this is between edge and worker.
             error = errors.internal()

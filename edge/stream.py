@@ -12,8 +12,8 @@ from aiohttp import web
 
 from edge import sse
 from edge.errors import ApiError
-from edge.generation import Generation
 from edge.openai.chat_response import merge
+from edge.several import Source
 from protos.inference.v1 import inference_pb2 as pb
 
 log = structlog.get_logger()
@@ -118,7 +118,7 @@ class EventStream:
 class Events:
     """The generation's events for a stream: one by one, merged while the client is behind."""
 
-    def __init__(self, generation: Generation, stream: EventStream) -> None:
+    def __init__(self, generation: Source, stream: EventStream) -> None:
         self._generation = generation
         self._stream = stream
         # A read that is under way. It outlives a wait: cancelling it would cancel the call.

@@ -5,17 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import Iterator
 
 from aiohttp import web
 
-from edge import answering, sse
-from edge.errors import ApiError
+from edge import answering
+from edge.api.openai_stream import OpenAIStream
 from edge.intake import admitted
 from edge.openai import chat_rules, chat_to_proto
 from edge.openai.chat_response import Chunks, Gathered, Header
 from edge.reply import json_response
-from protos.inference.v1 import inference_pb2 as pb
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
@@ -38,27 +36,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
             if chat.stream:
                 options = chat.stream_options
                 chunks = Chunks(header, include_usage=bool(options and options.include_usage))
-                return await answering.streamed(intake, generation, _Stream(chunks))
+                return await answering.streamed(intake, generation, OpenAIStream(chunks))
             gathered = Gathered(header, logprobs=bool(chat.logprobs))
             await answering.whole(intake, generation, gathered)
             return json_response(gathered.json())
-
-
-class _Stream:
-    """Chunks as events, and OpenAI's end of a stream."""
-
-    def __init__(self, chunks: Chunks) -> None:
-        self._chunks = chunks
-
-    def started(self, started: pb.Started) -> Iterator[bytes]:
-        return map(sse.event, self._chunks.started(started))
-
-    def delta(self, delta: pb.Delta) -> Iterator[bytes]:
-        return map(sse.event, self._chunks.delta(delta))
-
-    def finished(self, finished: pb.Finished) -> Iterator[bytes]:
-        yield from map(sse.event, self._chunks.finished(finished))
-        yield sse.DONE
-
-    def failed(self, error: ApiError) -> Iterator[bytes]:
-        yield sse.event(error.body())

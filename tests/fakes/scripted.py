@@ -234,6 +234,8 @@ class _Choice:
         self._limit: int | None = None
         if request.stop.HasField("max_tokens"):
             self._limit = request.stop.max_tokens
+        # Of choice 0 and its first delta, as workers do it.
+        self._prompt = _prompt(request) if request.output.prompt_logprobs and index == 0 else []
         self._all = [*script.reasoning, *script.tokens]
         self._bytes = 0
         for resumed in request.resume.choices:
@@ -256,6 +258,12 @@ class _Choice:
             self._finish(delta, cut=self._limit is not None and place >= self._limit)
         else:
             self._token(delta, place)
+        for at, token in enumerate(self._prompt):
+            entry = delta.prompt_logprobs.add(token_id=token, token=_piece(token))
+            if at:
+                entry.logprob = -0.25
+                self._likeliest(entry)
+        self._prompt = []
         delta.completion_tokens = self.tokens
         delta.delivered_bytes = self._bytes
         return delta
@@ -273,8 +281,11 @@ class _Choice:
             delta.token_ids.append(token)
         if self._output.logprobs:
             entry = delta.logprobs.add(token_id=token, token=text.encode(), logprob=-0.5)
-            for rank in range(self._output.top_logprobs):
-                entry.top.add(token_id=rank, token=bytes((65 + rank,)), logprob=-0.5 - rank)
+            self._likeliest(entry)
+
+    def _likeliest(self, entry: pb.TokenLogprob) -> None:
+        for rank in range(self._output.top_logprobs):
+            entry.top.add(token_id=rank, token=bytes((65 + rank,)), logprob=-0.5 - rank)
 
     def _finish(self, delta: pb.Delta, cut: bool) -> None:
         script = self._script
@@ -289,3 +300,11 @@ class _Choice:
                     delta.tool_calls.add(index=index, arguments_json=fragment)
         delta.finish.reason = script.finish if script.finish is not None else reason
         delta.finish.matched_stop = script.matched_stop
+
+
+def _prompt(request: pb.GenerateRequest) -> list[int]:
+    return list(request.tokens.ids) or list(request.text.text.encode())
+
+
+def _piece(token: int) -> bytes:
+    return bytes((token,)) if token < 256 else b""

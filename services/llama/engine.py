@@ -204,7 +204,9 @@ class Engine:
         # A decode can take a second: those that failed hear of it before.
         self._emit()
         if not work:
-            self._sleep(began)
+            # One at a time: who comes meanwhile waits for no more.
+            if not self._roster.tidy():
+                self._sleep(began)
             return
         logits = self._decode(work)
         if logits is not None:

@@ -114,6 +114,10 @@ class Roster:
         self.kv.shed(scheduler.to_be_free(candidates, self._limits), needed)
         return [(self.running[item.id], item) for item in work]
 
+    def tidy(self) -> bool:
+        """Parks an idle state while there is nothing else to do; whether there was one."""
+        return self._limits.kept is not None and self.kv.park_idle()
+
     def _guess(self) -> None:
         """Looks for drafts where rows are left for them: each costs time and memory."""
         turn = [

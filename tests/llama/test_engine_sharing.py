@@ -143,6 +143,18 @@ async def test_what_idle_cells_held_comes_back_from_the_hosts_memory(start, part
     assert answer == (await alone(start, second))[0]
 
 
+async def test_at_rest_everything_is_parked(start):
+    runtime = FakeRuntime()
+    engine = start(runtime, kept=0, parked=2**20)
+    for prompt in (SYSTEM, "x" * 40, "y" * 40):
+        await read(engine.submit(job(prompt, tokens=9)))
+    async with asyncio.timeout(5):
+        while engine._roster.kv.used:
+            await asyncio.sleep(0.001)
+    _, ended, _ = await read(engine.submit(job(SYSTEM + "z", tokens=1)))
+    assert ended.usage.reused == len(SYSTEM)
+
+
 async def test_who_gave_way_gets_its_cells_back(start):
     runtime = FakeRuntime(cells=200)
     engine = start(runtime, headroom=0, parked=2**20)

@@ -185,6 +185,24 @@ def test_as_many_are_shed_as_are_taken(cache):
     assert kv.slots[1] == 1
 
 
+def test_in_idle_times_all_is_parked_for_which_there_is_room(cache):
+    kv, runtime, parking = cache
+    for token in (1, 2, 3):
+        kept(kv, runtime, [token] * 90)
+    # 4 bytes a token, so two fill it; what is parked is not dropped for it.
+    parking._limit = 720
+    assert [kv.park_idle() for _ in range(3)] == [True, True, False]
+    assert (kv.slots[1], len(parking)) == (1, 2)
+    assert kv.find([3] * 91, "", 90).slot is not None
+
+
+def test_what_would_take_long_to_copy_stays(cache):
+    kv, runtime, _ = cache
+    kept(kv, runtime, [1] * 90)
+    runtime.state_size = lambda slot: 2**30
+    assert not kv.park_idle()
+
+
 def test_nothing_parked_outlives_a_failure(cache):
     kv, runtime, parking = cache
     kept(kv, runtime, [1] * 100)

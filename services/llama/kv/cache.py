@@ -23,6 +23,8 @@ _TRIM = 64
 _WORTH_KEEPING = 16
 # Cells more than slots have that make it worth while to put a parked state back.
 _WORTH_RESTORING = 32
+# Bytes that are copied and put back in some ten milliseconds, which nobody notices.
+_SOON_RESTORED = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,20 @@ class KvCache:
             if self.room >= enough:
                 break
             self._evict(number)
+
+    def park_idle(self) -> bool:
+        """Parks one idle slot that can be, at no other state's cost; whether there was one.
+
+        For when nothing else is to be done: the next prompt finds the cache as if it were alone.
+        """
+        if self._parking is None:
+            return False
+        for number in self._idle():
+            size = self._runtime.state_size(number)
+            if size <= _SOON_RESTORED and self._parking.has_room(size) and self._park(number):
+                self._shrink_idle(number, 0)
+                return True
+        return False
 
     def _evict(self, number: int, keep: int = 0) -> None:
         """Takes cells from the end of an idle slot, or parks it and takes them all."""

@@ -86,6 +86,10 @@ class Parking:
         self._parked.move_to_end(number)
         return True
 
+    def has_room(self, size: int) -> bool:
+        """Whether there is room for so many bytes without dropping anything."""
+        return not self._short(size)
+
     def make_room(self, size: int) -> bool:
         """Drops what is oldest until there is room for so many bytes; whether there is."""
         while self._short(size):

@@ -13,6 +13,8 @@ from llama_cpp import llama_cpp as raw
 
 from services.llama.interface import Chunk, DecodeError, Logits, NoRoomError, State
 from services.llama.runtime import adapters, bindings, loading
+from services.llama.runtime.batch import Batch
+from services.llama.runtime.embedded import EmbeddedBatch
 from services.llama.runtime.loading import (
     RuntimeOptions,
     capture,
@@ -33,19 +35,25 @@ class LlamaRuntime:
         """Loads and warms up. Raises StartupError with one line."""
         variant = initialise(options.cpu_variant)
         self._batch_size = options.batch_size
+        self._ubatch_size = min(options.ubatch_size, options.batch_size)
         self._outputs = options.outputs
         # On a GPU a decode returns before it is done.
         self._asynchronous = options.gpu_layers > 0
-        self._batch = _Batch(options.batch_size, options.outputs)
         self._context: Any = None
         # LoRA adapters by name.
         self.adapters: dict[str, adapters.Adapter] = {}
         self._adapter = ""
         self._model: Any = load_model(path, options)
         try:
+            self._sections = loading.sections(self._model)
             self._slots = loading.slots(self._model, options)
             self._partial = loading.partial(self._model, options)
             self.adapters = adapters.load(self._model, options.adapters, capture)
+            # A slot of its own, beyond those that the engine knows.
+            padded = loading.padded(self._model, options)
+            self._batch = Batch(
+                options.batch_size, options.outputs, self._slots if padded else None
+            )
             self._context = make_context(self._model, options)
             self._memory = raw.llama_get_memory(self._context)
             self._cells = int(raw.llama_n_ctx(self._context))
@@ -103,9 +111,57 @@ class LlamaRuntime:
         self._adapter = adapter
 
     def decode(self, chunks: Sequence[Chunk]) -> list[list[Logits]]:
-        """Evaluates the chunks together; per chunk the logits wanted, in order."""
-        rows = self._batch.fill(chunks)
-        code = bindings.decode(self._context, self._batch.struct)
+        """Evaluates the chunks together; per chunk the logits wanted, in order.
+
+        A batch of llama.cpp's is of tokens or of vectors: images and sounds are decodes of their
+        own, and come first, because the next decode overwrites logits.
+        """
+        embedded = [chunk for chunk in chunks if chunk.embedded is not None]
+        words = [chunk for chunk in chunks if chunk.embedded is None] if embedded else chunks
+        ranges = self._batch.fill(words) if words else []
+        for at, chunk in enumerate(embedded):
+            try:
+                self._decode_embedded(chunk)
+            except NoRoomError:
+                self._undo(embedded[:at])
+                raise
+        if not words:
+            return [[] for _ in chunks]
+        try:
+            self._decode_words()
+        except NoRoomError:
+            self._undo(embedded)
+            raise
+        rows = iter([[self._logits(row) for row in wanted] for wanted in ranges])
+        return [next(rows) if chunk.embedded is None else [] for chunk in chunks]
+
+    def _decode_words(self) -> None:
+        batch = self._batch
+        code = bindings.decode(self._context, batch.struct)
+        if batch.padded:
+            self.release(self._slots)
+            if code == 1:
+                # The padding may be what there is no room for.
+                batch.strip()
+                code = bindings.decode(self._context, batch.struct)
+        self._check(code)
+
+    def _decode_embedded(self, chunk: Chunk) -> None:
+        assert chunk.embedded is not None
+        batch = EmbeddedBatch(chunk, self._sections)
+        if batch.count > (self._ubatch_size if chunk.embedded.together else self._batch_size):
+            raise ValueError(f"{batch.count} vectors are too many for one batch")
+        if not chunk.embedded.together:
+            self._check(bindings.decode(self._context, batch.struct))
+            return
+        raw.llama_set_causal_attn(self._context, False)
+        try:
+            self._check(bindings.decode(self._context, batch.struct))
+        finally:
+            raw.llama_set_causal_attn(self._context, True)
+
+    def _check(self, code: int) -> None:
+        """Of a decode. Raises NoRoomError, DecodeError."""
         if self._asynchronous:
             # Else the reading of the logits waits for the GPU, and that call keeps the GIL.
             bindings.synchronize(self._context)
@@ -113,7 +169,11 @@ class LlamaRuntime:
             raise NoRoomError
         if code != 0:
             raise DecodeError(f"llama_decode returned {code}: {capture.last_error()}")
-        return [[self._logits(row) for row in wanted] for wanted in rows]
+
+    def _undo(self, embedded: Sequence[Chunk]) -> None:
+        """Takes back what was evaluated of a step that did not come to its end."""
+        for chunk in embedded:
+            self.truncate(chunk.slot, chunk.start)
 
     def copy(self, source: int, target: int, cells: int) -> None:
         """The target, an empty slot, gets the source's first cells, which both hold then."""
@@ -161,6 +221,11 @@ class LlamaRuntime:
             raw.llama_model_free(self._model)
             self._model = None
 
+    @property
+    def model(self) -> Any:
+        """The llama_model, for what is loaded beside it."""
+        return self._model
+
     def _logits(self, row: int) -> Logits:
         address = bindings.get_logits_ith(self._context, row)
         if not address:
@@ -174,49 +239,6 @@ class LlamaRuntime:
         for length in (min(32, self._batch_size, self._cells - 1), 1):
             self.decode([Chunk(0, 0, [token] * length, outputs=1)])
             self.reset()
-
-
-class _Batch:
-    """llama_batch over arrays of our own: filled by numpy, not field by field."""
-
-    def __init__(self, size: int, outputs: int) -> None:
-        self._size = size
-        self._most_outputs = outputs
-        self._tokens = np.zeros(size, np.int32)
-        self._positions = np.zeros(size, np.int32)
-        self._slots = np.zeros(size, np.int32)
-        self._wants = np.zeros(size, np.int8)
-        self._slot_counts = np.ones(size, np.int32)
-        # Each token belongs to one sequence: a table of pointers into _slots, made once.
-        addresses = self._slots.ctypes.data + 4 * np.arange(size, dtype=np.uint64)
-        self._slot_pointers = addresses.astype(np.uint64)
-        self.struct = raw.llama_batch()
-        self.struct.token = _pointer(self._tokens, ctypes.c_int32)
-        self.struct.pos = _pointer(self._positions, ctypes.c_int32)
-        self.struct.n_seq_id = _pointer(self._slot_counts, ctypes.c_int32)
-        self.struct.seq_id = _pointer(self._slot_pointers, ctypes.POINTER(ctypes.c_int32))
-        self.struct.logits = _pointer(self._wants, ctypes.c_int8)
-
-    def fill(self, chunks: Sequence[Chunk]) -> list[range]:
-        """Rows whose logits each chunk wants. Raises ValueError: llama_decode would abort."""
-        total = sum(len(chunk.tokens) for chunk in chunks)
-        if not 0 < total <= self._size:
-            raise ValueError(f"{total} tokens for a batch of 1 to {self._size}")
-        if sum(chunk.outputs for chunk in chunks) > self._most_outputs:
-            raise ValueError(f"more than {self._most_outputs} outputs")
-        rows: list[range] = []
-        self._wants[:total] = 0
-        at = 0
-        for chunk in chunks:
-            end = at + len(chunk.tokens)
-            self._tokens[at:end] = chunk.tokens
-            self._positions[at:end] = np.arange(chunk.start, chunk.start + end - at)
-            self._slots[at:end] = chunk.slot
-            self._wants[end - chunk.outputs : end] = 1
-            rows.append(range(end - chunk.outputs, end))
-            at = end
-        self.struct.n_tokens = total
-        return rows
 
 
 def _bytes(state: State) -> Any:

@@ -120,6 +120,7 @@ def load_model(path: Path, options: RuntimeOptions, *, generates: bool = True) -
         _numa.append(options.numa)
         raw.llama_numa_init(NUMA_STRATEGIES[options.numa])
     capture.errors.clear()
+    capture.repacked = False
     model = raw.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise StartupError(f"{path}: llama.cpp cannot load it: {capture.last_error()}")
@@ -136,7 +137,7 @@ def slots(model: Any, options: RuntimeOptions) -> int:
     if raw.llama_model_is_recurrent(model) or raw.llama_model_is_hybrid(model):
         # Each has a state of its own, of megabytes, whether it is used or not.
         idle = min(idle, options.parallel)
-    return int(min(MOST_SLOTS, options.parallel + idle))
+    return int(min(MOST_SLOTS - 1, options.parallel + idle))
 
 
 def partial(model: Any, options: RuntimeOptions) -> bool:
@@ -149,10 +150,21 @@ def partial(model: Any, options: RuntimeOptions) -> bool:
     return options.swa_full or not raw.llama_model_n_swa(model)
 
 
+def padded(model: Any, options: RuntimeOptions) -> bool:
+    """Whether batches are filled up with rows of a slot of their own (see batch.padding)."""
+    return capture.repacked and options.gpu_layers == 0 and partial(model, options)
+
+
+def sections(model: Any) -> int:
+    """Positions that every vector has: several where the model sees rows and columns."""
+    kinds = (raw.LLAMA_ROPE_TYPE_MROPE, raw.LLAMA_ROPE_TYPE_IMROPE)
+    return 4 if raw.llama_model_rope_type(model) in kinds else 1
+
+
 def make_context(model: Any, options: RuntimeOptions) -> Any:
     """A llama_context of the model, to be freed by the caller. Raises StartupError."""
     params = context_params(options)
-    params.n_seq_max = slots(model, options)
+    params.n_seq_max = slots(model, options) + padded(model, options)
     # llama.cpp asks for one a sequence at least.
     params.n_outputs_max = max(options.outputs, params.n_seq_max)
     capture.errors.clear()

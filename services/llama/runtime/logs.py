@@ -12,6 +12,9 @@ _WARN, _ERROR, _CONTINUED = 3, 4, 5
 # and an embedding context pools outside of llama.cpp.
 _HARMLESS = ("possible training context overflow", "but [0] was specified")
 
+# Followed by its size.
+_REPACKED = "CPU_REPACK model buffer"
+
 _log = structlog.get_logger("llama.cpp")
 
 
@@ -20,6 +23,8 @@ class LogCapture:
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=16)
+        # Whether weights were put into another order for the CPU, which is only said here.
+        self.repacked = False
         self._partial = ""
         self._level = 0
 
@@ -40,6 +45,7 @@ class LogCapture:
         return errors[0] if errors else ""
 
     def _write(self, line: str) -> None:
+        self.repacked = self.repacked or _REPACKED in line
         if self._level == _ERROR:
             self.errors.append(line)
             _log.error("llama.cpp", line=line)

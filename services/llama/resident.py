@@ -6,7 +6,7 @@ import ctypes
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from services.llama import embedding_setup, hub, infill, plan, templates
+from services.llama import default_sampling, embedding_setup, hub, infill, plan, templates
 from services.llama.config import LlamaSettings
 from services.llama.constrain import Constraints
 from services.llama.drafting import source as drafts
@@ -77,6 +77,7 @@ def _find(path: Path, settings: LlamaSettings) -> Source:
     chosen_templates = templates.choose(settings.chat_template, planned.header.metadata)
     identity = templates.identity(planned.header.identity, chosen_templates)
     identity = templates.with_format(identity, settings.tool_format)
+    identity = default_sampling.with_defaults(identity, settings.default_sampling())
     planned = replace(planned, header=replace(planned.header, identity=identity))
     return Source(path, settings.model_copy(update=chosen), planned, kind, chosen_templates, draft)
 

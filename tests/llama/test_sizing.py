@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from services.llama.config import LlamaSettings
-from services.llama.description import default_sampling, model_name
+from services.llama.description import model_name
 from services.llama.runtime.gguf import Header
 from services.llama.sizing import Shape, bytes_per_cell, choose, needs, usable_context
 from services.worker.backend import StartupError
@@ -182,29 +181,6 @@ def test_the_longest_sequence_is_the_trained_context_unless_it_is_stretched():
     assert usable_context(header(), 1000, 2.0) == 1000
     assert usable_context(header(**{"llama.context_length": 0}), 1000) == 1000
     assert choose(header(), replace(PLAIN, slots=1, stretch=4.0), memory=None).cells == 4 * 4096
-
-
-def test_sampling_defaults_operator_then_model_then_openai():
-    settings = LlamaSettings(model="m", temperature=0.5)
-    model = header(**{"general.sampling.temp": 0.9, "general.sampling.top_k": 20})
-    merged = default_sampling(settings, model)
-    assert (merged.temperature, merged.top_k, merged.top_p) == (0.5, 20, 1)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("temp", float("nan")), ("temp", -0.1), ("temp", "hot"), ("temp", True),
-        ("top_k", -1), ("top_k", 40.0), ("top_k", 2**32), ("top_p", 1.5), ("min_p", float("inf")),
-        ("penalty_repeat", 0.0), ("penalty_repeat", float("inf")), ("penalty_repeat", 10**400),
-    ],
-)  # fmt: skip
-def test_a_recommendation_that_no_request_could_make_is_ignored(key: str, value: object):
-    said = header(**{f"general.sampling.{key}": value})
-    plain = default_sampling(LlamaSettings(model="m"), header())
-    with capture_logs() as logs:
-        assert default_sampling(LlamaSettings(model="m"), said) == plain
-    assert [line["log_level"] for line in logs] == ["warning"]
 
 
 @pytest.mark.parametrize("value", [4096.0, "4096", True, -1, 2**31, [4096]])

@@ -7,14 +7,14 @@ stream ends and how it fails is decided here.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Protocol
 
 import structlog
 from aiohttp import web
 
-from edge import errors, stream
+from edge import errors, sse, stream
 from edge.context import Context
 from edge.errors import ApiError, Names
 from edge.generation import Generation, Patience
@@ -129,8 +129,18 @@ async def whole(intake: Intake, generation: Source, into: Gathers) -> None:
     into.finished(event)
 
 
-async def streamed(intake: Intake, generation: Source, answer: Streamed) -> web.StreamResponse:
-    """Sends the generation as it comes. Raises ApiError before the head is sent, later never."""
+async def streamed(
+    intake: Intake,
+    generation: Source,
+    answer: Streamed,
+    ping: bytes = sse.PING,
+    before_end: Callable[[], Awaitable[None]] | None = None,
+) -> web.StreamResponse:
+    """Sends the generation as it comes. Raises ApiError before the head is sent, later never.
+
+    `ping` is sent in silence; `before_end` is waited for once the answer is whole, before its last
+    events are told.
+    """
     request, edge, ctx = intake.request, intake.edge, intake.ctx
     settings = edge.settings
     meter = _Meter(ctx, edge)
@@ -138,7 +148,10 @@ async def streamed(intake: Intake, generation: Source, answer: Streamed) -> web.
     started = await generation.start()
     meter.started(started)
     out = stream.EventStream(
-        request, heartbeat=settings.heartbeat_interval, write_timeout=settings.write_timeout
+        request,
+        heartbeat=settings.heartbeat_interval,
+        write_timeout=settings.write_timeout,
+        ping=ping,
     )
     events = stream.Events(generation, out)
     try:
@@ -155,10 +168,10 @@ async def streamed(intake: Intake, generation: Source, answer: Streamed) -> web.
                 else:
                     meter.finished(event)
                     over = True
-                    await out.close(answer.finished(event))
+                    await _end(out, answer.finished(event), before_end)
     except ApiError as error:
         ctx.error = error.code or error.kind
-        await out.close(answer.failed(error))
+        await _end(out, answer.failed(error), before_end)
     except (stream.ClientGoneError, ConnectionError):
         raise
     except Exception:
@@ -168,11 +181,22 @@ async def streamed(intake: Intake, generation: Source, answer: Streamed) -> web.
         log.exception("stream failed", request_id=ctx.request_id)
         failure = errors.internal()
         ctx.error = failure.code or failure.kind
-        await out.close(answer.failed(failure))
+        await _end(out, answer.failed(failure), before_end)
     finally:
         await events.close()
         await out.release()
     return out.response
+
+
+async def _end(
+    out: stream.EventStream,
+    last: Iterable[bytes],
+    before: Callable[[], Awaitable[None]] | None,
+) -> None:
+    events = list(last)
+    if before is not None:
+        await before()
+    await out.close(events)
 
 
 class _Meter:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from common.transport import MAX_REQUEST_ID, REQUEST_ID_KEY
 from edge.access.identity import ANONYMOUS, Identity
-from edge.errors import ApiError, Shape
+from edge.errors import ApiError, Shape, Status, own_status
 
 _REQUEST_ID: Final = re.compile(rf"[\x21-\x7e]{{1,{MAX_REQUEST_ID}}}")
 
@@ -26,6 +26,7 @@ class Context:
     route: str = "unknown"
     # How errors are written for whoever asks.
     shape: Shape = ApiError.body
+    status: Status = own_status
     # Who asks, and what the answer says of that one's limits.
     identity: Identity = ANONYMOUS
     limits: Mapping[str, str] = field(default_factory=dict)
@@ -39,6 +40,10 @@ class Context:
     resumed: int = 0
     # A stream's error after its 200, for the log.
     error: str = ""
+
+    def take(self, route: str, shape: Shape, status: Status) -> None:
+        """Notes the route that is asked, and how its errors are written."""
+        self.route, self.shape, self.status = route, shape, status
 
     def now(self) -> float:
         """The clock of `began`."""
@@ -54,6 +59,8 @@ class Context:
 
 
 KEY: Final = web.RequestKey("context", Context)
+# The model that the path named, before it was rewritten.
+MODEL: Final = web.RequestKey("model", str)
 
 
 def request_id(given: str | None) -> str:

@@ -45,6 +45,8 @@ class ApiError(Exception):
         self.param = param
         self.code = code
         self.retry_after = retry_after
+        # Of the request, for APIs whose bodies tell it; set when the error is written.
+        self.request_id = ""
 
     def body(self) -> dict[str, Any]:
         """The JSON body: all four keys, always."""
@@ -59,6 +61,8 @@ class ApiError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Headers that belong to the error; `retry-after` is in whole seconds, at least 1."""
+        if self.status == 401:
+            return {"WWW-Authenticate": 'Bearer realm="caravan"'}
         if self.retry_after is None:
             return {}
         return {
@@ -69,11 +73,32 @@ class ApiError(Exception):
 
 # How an API writes an error's body.
 Shape = Callable[[ApiError], dict[str, Any]]
+# The status that an API has for an error.
+Status = Callable[[ApiError], int]
+
+
+def own_status(error: ApiError) -> int:
+    """OpenAI's."""
+    return error.status
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
     """400: the request itself is at fault."""
     return ApiError(400, message, param=param, code=code)
+
+
+def no_key() -> ApiError:
+    """401: keys are needed, and none was sent."""
+    return ApiError(
+        401,
+        "You didn't provide an API key. You need to provide your API key in an Authorization header "
+        "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
+    )
+
+
+def wrong_key() -> ApiError:
+    """401: nobody has this key. It is not repeated: it may be somebody's elsewhere."""
+    return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
 
 
 def model_not_found(model: str) -> ApiError:
@@ -268,11 +293,13 @@ def field_param(field: str) -> str | None:
 class Names:
     """What an API calls the things of the contract that a failure may be about.
 
-    `prompt` is the parameter that is too long; `field` names a field by its path in the contract.
+    `prompt` is the parameter that is too long; `field` names a field by its path in the contract;
+    `overflow` says it of a prompt by the context's length and the prompt's, both in tokens.
     """
 
     prompt: str = "messages"
     field: Callable[[str], str | None] = field_param
+    overflow: Callable[[str, str], str] | None = None
 
 
 CHAT: Final = Names()
@@ -292,11 +319,12 @@ def from_failure(failure: Failure, names: Names = CHAT) -> ApiError:
             param = names.prompt
         case pb.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED:
             param = names.prompt
-            message = context_overflow(
+            lengths = (
                 failure.metadata.get("context_length", "?"),
                 failure.metadata.get("prompt_tokens", "?"),
-                names.prompt,
             )
+            said = names.overflow
+            message = said(*lengths) if said else context_overflow(*lengths, names.prompt)
     retry = failure.retry_after if failure.retry_after is not None else DEFAULT_RETRY_AFTER
     return ApiError(
         row.status,

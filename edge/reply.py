@@ -16,8 +16,12 @@ def json_response(data: Any, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(data), status=status, content_type="application/json")
 
 
-def error_response(error: ApiError, shape: errors.Shape = ApiError.body) -> web.Response:
-    """An error in the shape of the API that was asked."""
-    response = json_response(shape(error), error.status)
+def error_response(
+    error: ApiError,
+    shape: errors.Shape = ApiError.body,
+    status: errors.Status = errors.own_status,
+) -> web.Response:
+    """An error in the shape of the API that was asked, with its status."""
+    response = json_response(shape(error), status(error))
     response.headers.update(error.headers())
     return response

@@ -1,6 +1,6 @@
 """Server-sent events as bytes, so that no text of a model can end an event. No I/O.
 
-Only `data:` lines and comments: `event:`, `retry:` and `id:` break parsers in the field.
+Only `data:` lines and comments for chats: `event:`, `retry:` and `id:` break parsers in the field.
 """
 
 from __future__ import annotations
@@ -24,3 +24,8 @@ HEADERS: Final = {
 def event(data: Any) -> bytes:
     """One event. JSON escapes line breaks, so the data is one line whatever the text holds."""
     return b"data: " + orjson.dumps(data) + b"\n\n"
+
+
+def named(name: str, data: Any) -> bytes:
+    """One event with its name, for APIs whose clients look for one."""
+    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"

@@ -31,10 +31,18 @@ class ClientGoneError(Exception):
 class EventStream:
     """The response. Intervals and timeouts are in seconds."""
 
-    def __init__(self, request: web.Request, *, heartbeat: float, write_timeout: float) -> None:
+    def __init__(
+        self,
+        request: web.Request,
+        *,
+        heartbeat: float,
+        write_timeout: float,
+        ping: bytes = sse.PING,
+    ) -> None:
         self._request = request
         self._heartbeat = heartbeat
         self._write_timeout = write_timeout
+        self._ping = ping
         self._loop = asyncio.get_running_loop()
         self._written = 0.0
         self._beats: asyncio.Task[None] | None = None
@@ -102,7 +110,7 @@ class EventStream:
             silent = self._loop.time() - self._written
             if silent >= self._heartbeat and not self.behind:
                 try:
-                    await self.write(sse.PING)
+                    await self.write(self._ping)
                 except ClientGoneError:
                     return
                 silent = 0.0

@@ -1,0 +1,1 @@
+"""Anthropic's Messages API as plain data: bodies, their translation, answers, errors. No I/O."""

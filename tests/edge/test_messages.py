@@ -1,0 +1,406 @@
+"""Anthropic's API over a scripted worker: by the official SDK, and as raw HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import anthropic
+import pytest
+from pydantic import TypeAdapter
+
+from edge.anthropic.schemas import (
+    ErrorAnswer,
+    MessageAnswer,
+    MessageEvent,
+    ModelAnswer,
+    ModelPage,
+    TokenCount,
+)
+from protos.inference.v1 import inference_pb2 as pb
+from services.worker.errors import ContextLengthExceeded, Draining, InvalidField
+from tests.edge.running import RunningEdge, running_edge
+from tests.fakes.script import ADMISSION, Script, ScriptedCall
+from tests.fakes.scripted import ALL_CAPABILITIES, model_info
+from tests.fakes.worker import ScriptedWorker, scripted_worker
+
+MESSAGES = "/v1/messages"
+TOOL: Any = {"name": "f", "input_schema": {"type": "object"}}
+VERSION = {"anthropic-version": "2023-06-01"}
+
+
+@pytest.fixture
+async def worker() -> AsyncGenerator[ScriptedWorker, None]:
+    async with scripted_worker() as running:
+        yield running
+
+
+@pytest.fixture
+async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
+    async with running_edge(worker.address, model_alias=("claude-*=scripted",)) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(edge: RunningEdge) -> AsyncGenerator[anthropic.AsyncAnthropic, None]:
+    async with sdk(edge) as client:
+        yield client
+
+
+def sdk(edge: RunningEdge) -> anthropic.AsyncAnthropic:
+    return anthropic.AsyncAnthropic(base_url=edge.url, api_key="none", max_retries=0)
+
+
+def body(**fields: Any) -> Any:
+    messages = [{"role": "user", "content": "hi"}]
+    return {"model": "scripted", "max_tokens": 100, "messages": messages, **fields}
+
+
+async def post(
+    edge: RunningEdge, path: str = MESSAGES, data: bytes | None = None, **fields: Any
+) -> tuple[int, dict[str, Any], Any]:
+    """Status, body and head of a request with these fields, or of these very bytes."""
+    payload = json.dumps(body(**fields)).encode() if data is None else data
+    async with edge.http.post(edge.url + path, data=payload) as answer:
+        return answer.status, json.loads(await answer.read()), answer.headers
+
+
+async def events(edge: RunningEdge, **fields: Any) -> list[dict[str, Any]]:
+    """Data of all events of a stream; each has its name."""
+    async with edge.http.post(edge.url + MESSAGES, json=body(stream=True, **fields)) as answer:
+        assert answer.status == 200, await answer.text()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        *blocks, rest = (await answer.text()).split("\n\n")
+    assert rest == ""
+    found = []
+    for block in blocks:
+        name, data = block.split("\n")
+        found.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {found[-1]['type']}"
+        TypeAdapter(MessageEvent).validate_python(found[-1], strict=True)
+    return found
+
+
+async def test_a_whole_answer(client: anthropic.AsyncAnthropic, worker: ScriptedWorker) -> None:
+    worker.backend.script = Script(cached_tokens=3)
+    answer = await client.messages.create(**body(stop_sequences=["x"], extra_body={"temperature": 0, "top_k": 4}))
+    assert answer.id.startswith("msg_")
+    assert (answer.type, answer.role, answer.model) == ("message", "assistant", "scripted")
+    assert [(block.type, getattr(block, "text", "")) for block in answer.content] == [
+        ("text", "Hello, world!")
+    ]
+    assert (answer.stop_reason, answer.stop_sequence) == ("end_turn", None)
+    usage = answer.usage
+    assert (usage.input_tokens, usage.output_tokens) == (2, 4)
+    assert (usage.cache_read_input_tokens, usage.cache_creation_input_tokens) == (3, 0)
+    (sent,) = worker.backend.requests
+    assert sent.model_identity == worker.backend.info.identity
+    assert (sent.stop.max_tokens, sent.sampling.top_k) == (100, 4)
+    assert list(sent.stop.strings) == ["x"]
+    assert sent.sampling.HasField("temperature")
+    assert sent.sampling.HasField("seed")
+
+
+async def test_an_answer_keeps_to_its_description(edge: RunningEdge) -> None:
+    status, answer, _ = await post(edge)
+    assert status == 200
+    TypeAdapter(MessageAnswer).validate_python(answer, strict=True)
+
+
+async def test_a_stream(edge: RunningEdge) -> None:
+    found = await events(edge)
+    assert [event["type"] for event in found] == [
+        "message_start",
+        "ping",
+        "content_block_start",
+        *["content_block_delta"] * 4,
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    ]
+    assert found[0]["message"]["content"] == []
+    assert found[0]["message"]["usage"]["input_tokens"] == 5
+    assert found[-2]["usage"]["output_tokens"] == 4
+
+
+async def test_a_stream_accumulates_to_the_whole(
+    client: anthropic.AsyncAnthropic, worker: ScriptedWorker
+) -> None:
+    worker.backend.script = Script(
+        reasoning=("Hm", "m"),
+        cached_tokens=2,
+        tool_calls=[ScriptedCall("f", ('{"a"', ":1}")), ScriptedCall("f", ())],
+    )
+    async with client.messages.stream(**body(tools=[TOOL])) as stream:
+        seen = [event.type async for event in stream]
+        final = await stream.get_final_message()
+    assert {"text", "thinking", "signature", "input_json"} <= set(seen)
+    whole = await client.messages.create(**body(tools=[TOOL]))
+    left, right = final.to_dict(), whole.to_dict()
+    assert left.pop("id") != right.pop("id")
+    assert left == right
+    assert [block.type for block in whole.content] == ["thinking", "text", "tool_use", "tool_use"]
+    assert whole.stop_reason == "tool_use"
+    assert [block.input for block in whole.content if block.type == "tool_use"] == [{"a": 1}, {}]
+
+
+async def test_tokens_come_as_they_are_made(
+    client: anthropic.AsyncAnthropic, worker: ScriptedWorker
+) -> None:
+    worker.backend.script = Script(paced=True)
+    async with client.messages.stream(**body()) as stream:
+        texts = aiter(stream.text_stream)
+        for token in ("Hello", ",", " world"):
+            worker.backend.step()
+            assert await anext(texts) == token
+        worker.backend.step(2)
+        assert [text async for text in texts] == ["!"]
+
+
+async def test_silence_is_filled_with_pings(worker: ScriptedWorker) -> None:
+    worker.backend.script = Script(paced=True)
+    async with (
+        running_edge(worker.address, heartbeat_interval=0.01) as edge,
+        edge.http.post(edge.url + MESSAGES, json=body(stream=True)) as answer,
+    ):
+        seen = b""
+        while seen.count(b"event: ping\n") < 3:
+            seen += await answer.content.readany()
+        assert b"\n: ping" not in seen
+
+
+@pytest.mark.parametrize(
+    ("script", "fields", "reason", "sequence"),
+    [
+        (Script(), {"max_tokens": 2}, "max_tokens", None),
+        (Script(matched_stop="x"), {}, "stop_sequence", "x"),
+        (Script(finish=pb.FINISH_REASON_LENGTH), {}, "model_context_window_exceeded", None),
+        (Script(tokens=(), finish=pb.FINISH_REASON_LENGTH), {"max_tokens": 0}, "max_tokens", None),
+    ],
+)
+async def test_why_it_ended(
+    client: anthropic.AsyncAnthropic,
+    worker: ScriptedWorker,
+    script: Script,
+    fields: Any,
+    reason: str,
+    sequence: str | None,
+) -> None:
+    worker.backend.script = script
+    whole = await client.messages.create(**body(**fields))
+    assert (whole.stop_reason, whole.stop_sequence) == (reason, sequence)
+    async with client.messages.stream(**body(**fields)) as stream:
+        final = await stream.get_final_message()
+    assert (final.stop_reason, final.stop_sequence) == (reason, sequence)
+
+
+async def test_thoughts_come_back_with_their_signature(
+    client: anthropic.AsyncAnthropic, worker: ScriptedWorker
+) -> None:
+    worker.backend.script = Script(reasoning=("Hm", "m"))
+    for display in ("summarized", "omitted"):
+        thinking: Any = {"type": "enabled", "budget_tokens": 50, "display": display}
+        answer = await client.messages.create(**body(thinking=thinking))
+        block = answer.content[0]
+        assert block.type == "thinking"
+        assert block.thinking == ("Hmm" if display == "summarized" else "")
+        assert block.signature
+        user = {"role": "user", "content": "and?"}
+        turns = [*body()["messages"], answer.to_param(), user]
+        await client.messages.create(**body(messages=turns))
+        assert worker.backend.requests[-1].chat.messages[1].reasoning == "Hmm"
+        assert worker.backend.requests[-2].chat.reasoning_budget == 50
+
+
+async def test_the_tool_loop(client: anthropic.AsyncAnthropic, worker: ScriptedWorker) -> None:
+    worker.backend.script = Script(tool_calls=[ScriptedCall("f", ('{"a":1}',))])
+    asked = await client.messages.create(**body(tools=[TOOL]))
+    (call,) = [block for block in asked.content if block.type == "tool_use"]
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "21"}
+    turns = [*body()["messages"], asked.to_param(), {"role": "user", "content": [result]}]
+    worker.backend.script = Script()
+    answer = await client.messages.create(**body(tools=[TOOL], messages=turns))
+    assert answer.stop_reason == "end_turn"
+    _, said, told = worker.backend.requests[-1].chat.messages
+    assert said.tool_calls[0].id == told.tool_call_id == call.id
+    assert told.content[0].text == "21"
+
+
+async def test_counted_tokens(client: anthropic.AsyncAnthropic, edge: RunningEdge) -> None:
+    fields = {"system": "Be brief", "tools": [TOOL]}
+    asked = {name: value for name, value in body(**fields).items() if name != "max_tokens"}
+    counted = await client.messages.count_tokens(**asked)
+    # The scripted worker's prompt: a line a message, a token a byte.
+    assert counted.input_tokens == len("system: Be brief\nuser: hi")
+    status, answer, _ = await post(edge, MESSAGES + "/count_tokens")
+    assert status == 200
+    TypeAdapter(TokenCount).validate_python(answer, strict=True)
+
+
+async def test_other_names_of_models(
+    client: anthropic.AsyncAnthropic, edge: RunningEdge, worker: ScriptedWorker
+) -> None:
+    answer = await client.messages.create(**body(model="claude-some-9"))
+    assert answer.model == "claude-some-9"
+    assert (await client.models.retrieve("claude-x")).id == "scripted"
+    # For every API.
+    status, _ = await edge.post(model="claude-x")
+    assert status == 200
+    with pytest.raises(anthropic.NotFoundError) as error:
+        await client.messages.create(**body(model="other"))
+    assert error.value.type == "not_found_error"
+
+
+async def test_a_default_model(worker: ScriptedWorker) -> None:
+    async with running_edge(worker.address, default_model="scripted") as edge:
+        asked = {name: value for name, value in body().items() if name != "model"}
+        status, answer, _ = await post(edge, data=json.dumps(asked).encode())
+        assert (status, answer["model"]) == (200, "scripted")
+
+
+async def test_models(client: anthropic.AsyncAnthropic, edge: RunningEdge) -> None:
+    page = await client.models.list()
+    (model,) = page.data
+    assert (model.id, model.display_name, model.max_input_tokens) == ("scripted", "scripted", 4096)
+    assert model.created_at.tzinfo is not None
+    assert not page.has_next_page()
+    async with edge.http.get(edge.url + "/v1/models", headers=VERSION) as answer:
+        TypeAdapter(ModelPage).validate_python(await answer.json(), strict=True)
+    async with edge.http.get(edge.url + "/v1/models/scripted", headers=VERSION) as answer:
+        TypeAdapter(ModelAnswer).validate_python(await answer.json(), strict=True)
+    with pytest.raises(anthropic.NotFoundError):
+        await client.models.retrieve("other")
+    with pytest.raises(anthropic.BadRequestError):
+        await client.models.list(limit=0)
+    # OpenAI's clients send no such header.
+    assert (await edge.get("/v1/models"))[1]["object"] == "list"
+
+
+async def test_pages_of_models() -> None:
+    async with (
+        scripted_worker(model=model_info(name="a")) as first,
+        scripted_worker(model=model_info(name="b")) as second,
+        scripted_worker(model=model_info(name="c")) as third,
+        running_edge(first.address, second.address, third.address) as edge,
+        sdk(edge) as client,
+    ):
+        assert [model.id async for model in client.models.list(limit=1)] == ["a", "b", "c"]
+        page = await client.models.list(limit=1, before_id="c")
+        assert ([model.id for model in page.data], page.has_more) == (["b"], True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"max_tokens": -1}, anthropic.BadRequestError, "max_tokens: Input should be"),
+        ({"messages": []}, anthropic.BadRequestError, "messages: at least one message is required"),
+        ({"model": "other"}, anthropic.NotFoundError, "other"),
+    ],
+)
+async def test_refusals(
+    client: anthropic.AsyncAnthropic, fields: Any, error: Any, message: str
+) -> None:
+    for stream in (False, True):
+        with pytest.raises(error) as caught:
+            await client.messages.create(**body(stream=stream, **fields))
+        told: Any = caught.value.body
+        TypeAdapter(ErrorAnswer).validate_python(told, strict=True)
+        assert message in told["error"]["message"]
+        assert caught.value.request_id == told["request_id"]
+        assert caught.value.request_id
+
+
+async def test_no_worker_is_overload() -> None:
+    async with running_edge("127.0.0.1:1", ready=False) as edge, sdk(edge) as client:
+        with pytest.raises(anthropic.InternalServerError) as error:
+            await client.messages.create(**body())
+        assert (error.value.status_code, error.value.type) == (529, "overloaded_error")
+        assert error.value.response.headers["retry-after"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "kind", "message"),
+    [
+        (
+            ContextLengthExceeded(900, 512),
+            400,
+            "invalid_request_error",
+            "prompt is too long: 900 tokens > 512 maximum",
+        ),
+        (InvalidField("stop.strings", "odd"), 400, "invalid_request_error", "stop_sequences: odd"),
+        (RuntimeError("secret"), 500, "api_error", "server had an error"),
+    ],
+)
+async def test_what_workers_refuse(
+    edge: RunningEdge,
+    worker: ScriptedWorker,
+    failure: Exception,
+    status: int,
+    kind: str,
+    message: str,
+) -> None:
+    worker.backend.script = Script(errors={ADMISSION: failure})
+    for stream in (False, True):
+        found, answer, _ = await post(edge, stream=stream)
+        assert (found, answer["error"]["type"]) == (status, kind)
+        assert message in answer["error"]["message"]
+
+
+async def test_an_error_in_a_stream(
+    client: anthropic.AsyncAnthropic, edge: RunningEdge, worker: ScriptedWorker
+) -> None:
+    worker.backend.script = Script(errors={2: Draining("bye")})
+    with pytest.raises(anthropic.APIStatusError) as error:
+        async with client.messages.stream(**body()) as stream:
+            async for _ in stream:
+                pass
+    assert error.value.type == "overloaded_error"
+    *_, last = await events(edge)
+    assert last["type"] == "error"
+    assert last["request_id"]
+
+
+async def test_what_is_wrong_before_the_body_is_read(worker: ScriptedWorker) -> None:
+    async with running_edge(worker.address, max_body_bytes=2000) as edge:
+        status, answer, _ = await post(edge, data=b"{")
+        assert (status, answer["error"]["type"]) == (400, "invalid_request_error")
+        status, answer, _ = await post(edge, data=b"x" * 3000)
+        assert (status, answer["error"]["type"]) == (413, "request_too_large")
+        async with edge.http.get(edge.url + MESSAGES, headers=VERSION) as wrong:
+            assert wrong.status == 405
+            assert (await wrong.json())["type"] == "error"
+        async with edge.http.post(edge.url + "/v1/messages/batches", headers=VERSION) as unknown:
+            assert unknown.status == 404
+            assert (await unknown.json())["error"]["type"] == "not_found_error"
+
+
+async def test_the_request_id(edge: RunningEdge) -> None:
+    status, answer, head = await post(edge, max_tokens="x")
+    assert status == 400
+    assert head["request-id"] == head["x-request-id"] == answer["request_id"]
+    assert answer["request_id"].startswith("req_")
+
+
+async def test_a_model_that_lacks_something() -> None:
+    plain = [one for one in ALL_CAPABILITIES if one != pb.CAPABILITY_TOOLS]
+    async with (
+        scripted_worker(model=model_info(capabilities=plain)) as worker,
+        running_edge(worker.address) as edge,
+    ):
+        for path in (MESSAGES, MESSAGES + "/count_tokens"):
+            status, answer, _ = await post(edge, path, tools=[TOOL])
+            assert status == 400
+            assert answer["error"]["message"].startswith("tools: ")
+
+
+async def test_synchronous(edge: RunningEdge) -> None:
+    def ask() -> tuple[str, str]:
+        with anthropic.Anthropic(base_url=edge.url, api_key="none", max_retries=0) as client:
+            whole = client.messages.create(**body())
+            with client.messages.stream(**body()) as stream:
+                text = stream.get_final_text()
+            return text, "".join(getattr(block, "text", "") for block in whole.content)
+
+    assert await asyncio.to_thread(ask) == ("Hello, world!", "Hello, world!")

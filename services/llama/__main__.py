@@ -34,7 +34,7 @@ def main() -> int:
 
 def _make_backend(settings: LlamaSettings) -> LlamaBackend:
     """Raises ConfigError for a file that is wrong: starting again would not mend it."""
-    for model in (settings.model, settings.draft_model):
+    for model in (settings.model, settings.draft_model, settings.mmproj):
         if not model or hub.is_hub_name(model):
             continue
         try:

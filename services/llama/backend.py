@@ -21,6 +21,7 @@ from services.llama.embedder import EmbedMetrics
 from services.llama.engine import Engine, EngineLimits
 from services.llama.job import Job
 from services.llama.load import Metrics
+from services.llama.media.reader import MediaMetrics, MediaReader
 from services.llama.prompt import detokenize
 from services.llama.residence import Residence
 from services.llama.resident import Loaded, ModelChangedError, Resident, Source
@@ -57,8 +58,11 @@ class LlamaBackend(Backend):
         self._settings = settings
         self._metrics = Metrics()
         self._embed_metrics = EmbedMetrics()
+        self._media_metrics = MediaMetrics()
         # Templates and tokenizers take milliseconds and more: never on the event loop.
         self._executor = futures.ThreadPoolExecutor(_PROMPT_THREADS, thread_name_prefix="prompt")
+        # Encodes images and sounds: seconds, and beside the engine's own threads.
+        self._encoder = futures.ThreadPoolExecutor(1, thread_name_prefix="media")
         # What they have to do, and do even when nobody waits for it any more.
         self._at_work: set[futures.Future[Any]] = set()
         # Whether `stop` left a thread behind that Python would wait for at its end.
@@ -99,6 +103,7 @@ class LlamaBackend(Backend):
             )
             description.add_infill(self._model, loaded.prompts.infill)
             description.add_embedding(self._model, source.kind, loaded.embedding.dimensions)
+            description.add_media(self._model, loaded.projector)
             if loaded.constraints is not None and loaded.constraints.available:
                 self._model.capabilities.append(pb.CAPABILITY_CONSTRAINT)
 
@@ -137,8 +142,15 @@ class LlamaBackend(Backend):
         embedding = loaded.embedding.service(
             self._prompt, places=self._places, metrics=self._embed_metrics
         )
+        media = MediaReader(
+            loaded.projector,
+            limit=self._settings.media_cache * 2**20,
+            holders=self._settings.parallel,
+            run=lambda work: self._in_thread(work, self._encoder),
+            metrics=self._media_metrics,
+        )
         if isinstance(loaded.runtime, EmbeddingModel):
-            return Resident(loaded, None, embedding)
+            return Resident(loaded, None, embedding, media)
         assert self._source is not None
         settings, planned = self._settings, self._source.plan
         limits = EngineLimits(
@@ -153,7 +165,7 @@ class LlamaBackend(Backend):
         drafter = loaded.draft.drafter() if loaded.draft is not None else None
         engine = Engine(loaded.runtime, limits, self._metrics, self._on_dead, drafter)
         engine.start()
-        return Resident(loaded, engine, embedding)
+        return Resident(loaded, engine, embedding, media)
 
     async def _give_back(self, there: Resident) -> None:
         # Nobody gets it any more: what its cache held is gone, though it takes its time to go.
@@ -168,7 +180,8 @@ class LlamaBackend(Backend):
         """Ends the engine and frees the model."""
         if self._residence.resident is not None:
             await self._residence.resident.stop()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._executor, self._encoder):
+            executor.shutdown(wait=False, cancel_futures=True)
         # A load that was cut short, too: only after it, it is known what there is to free.
         ended = await asyncio.to_thread(futures.wait, set(self._at_work), _STOP_SECONDS)
         if ended.not_done:
@@ -193,7 +206,8 @@ class LlamaBackend(Backend):
 
     def collectors(self) -> Sequence[Collector]:
         """The engine's metrics."""
-        return (*self._metrics.collectors, *self._embed_metrics.collectors)
+        metrics = (self._metrics, self._embed_metrics, self._media_metrics)
+        return [collector for some in metrics for collector in some.collectors]
 
     def model(self) -> pb.ModelInfo:
         """What is served, in memory or not."""
@@ -232,7 +246,13 @@ class LlamaBackend(Backend):
         """Yields started, deltas, finished."""
         async with self._place() as there:
             job = await self._job(there, request, call)
-            async with aclosing(self._events(there, request, job)) as events:
+            if job.layout:
+                # Encoding takes seconds, and nothing can be the caller's mistake from here on.
+                yield requests.started(self.model().identity, job)
+            async with (
+                there.media.encoded(job, request.chat) as ready,
+                aclosing(self._events(there, request, ready)) as events,
+            ):
                 async for event in events:
                     yield event
 
@@ -240,7 +260,7 @@ class LlamaBackend(Backend):
         defaults = self.model().default_sampling
 
         def work() -> Job:
-            prompt = there.prompts.made(request)
+            prompt, layout = there.media.placed(there.prompts.made(request), request)
             if not prompt.tokens:
                 raise InvalidField("input", "the prompt has no tokens")
             if len(prompt.tokens) >= there.context:
@@ -249,7 +269,7 @@ class LlamaBackend(Backend):
                 request, prompt, there.loaded.constraints, there.vocabulary
             )
             return requests.job(
-                request, prompt.tokens, defaults, call.deadline, grammar, reading, ends
+                request, prompt.tokens, defaults, call.deadline, grammar, reading, ends, layout
             )
 
         return await self._prompt(work)
@@ -267,8 +287,9 @@ class LlamaBackend(Backend):
             else None
         )
         try:
-            # Said while it waits, too: nothing can be the caller's mistake from here on.
-            yield requests.started(self.model().identity, job)
+            if not job.layout:
+                # Said while it waits, too.
+                yield requests.started(self.model().identity, job)
             while len(ended) < len(job.choices):
                 choice, gained = await streams.next()
                 if gained.ended is not None:
@@ -368,8 +389,10 @@ class LlamaBackend(Backend):
             except TimeoutError:
                 raise TemplateFailed("making the prompt takes too long") from None
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        future = self._executor.submit(work)
+    async def _in_thread(
+        self, work: Callable[[], T], executor: futures.Executor | None = None
+    ) -> T:
+        future = (executor or self._executor).submit(work)
         self._at_work.add(future)
         future.add_done_callback(self._at_work.discard)
         return await asyncio.wrap_future(future)

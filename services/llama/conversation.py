@@ -6,12 +6,13 @@ What is done to a conversation depends on the template's traits alone: see docs/
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import plain_tools
-from services.llama.marks import OPEN_END, Name, Ours, Said
+from services.llama.marks import OPEN_END, Name, Ours, Said, joined, place
 from services.llama.template_traits import Content, Message, Traits
 
 _ROLES = {
@@ -29,7 +30,8 @@ def messages(chat: pb.ChatInput, traits: Traits) -> list[Message]:
     Of a chat whose last message is to be continued, that one's text or, without a text, its
     thoughts end with OPEN_END.
     """
-    turns = [_message(message, traits) for message in chat.messages]
+    numbers = count()
+    turns = [_message(message, traits, numbers) for message in chat.messages]
     if chat.continue_final_message:
         _open(turns[-1])
     if not traits.tool_call_ids or traits.named_results:
@@ -76,14 +78,16 @@ def template_args(chat: pb.ChatInput) -> dict[str, Any]:
     return {name: value for name, value in args.items() if not name.startswith("_")}
 
 
-def _message(message: pb.Message, traits: Traits) -> Message:
+def _message(message: pb.Message, traits: Traits, numbers: Iterator[int]) -> Message:
     role = _ROLES[message.role]
     if role == "developer" and not traits.developer:
         role = "system"
     text = Said if role == "assistant" else str
     # Templates concatenate: an empty text is what they all take, also for null.
     result: Message = {"role": Ours(role), "content": text("")}
-    if len(message.content) == 1:
+    if any(part.HasField("media") for part in message.content):
+        result["content"] = _with_places(message.content, numbers)
+    elif len(message.content) == 1:
         result["content"] = text(message.content[0].text)
     elif message.content:
         result["content"] = [_part(text(part.text)) for part in message.content]
@@ -96,6 +100,24 @@ def _message(message: pb.Message, traits: Traits) -> Message:
     if message.reasoning:
         result["reasoning_content"] = Said(message.reasoning)
     return result
+
+
+def _with_places(parts: Iterable[pb.ContentPart], numbers: Iterator[int]) -> str:
+    """One text, as llama.cpp makes it: texts are lines, and media stand where they stand.
+
+    Templates have marks of their own for images. They get none to write: what belongs around an
+    image depends on the projector, and libmtmd writes it.
+    """
+    pieces: list[str] = []
+    line = False
+    for part in parts:
+        if part.HasField("media"):
+            pieces.append(place(next(numbers)))
+            line = False
+        else:
+            pieces.append("\n" + part.text if line else part.text)
+            line = True
+    return joined("", pieces)
 
 
 def _part(text: str) -> Message:
@@ -147,13 +169,13 @@ def _fold_system(turns: Sequence[Message]) -> list[Message]:
         if turn["role"] in ("system", "developer"):
             instructions.append(_text(turn["content"]))
         elif turn["role"] == "user" and instructions:
-            text = "\n\n".join([*instructions, _text(turn["content"])])
+            text = joined("\n\n", [*instructions, _text(turn["content"])])
             folded.append({**turn, "content": text})
             instructions = []
         else:
             folded.append(turn)
     if instructions:
-        folded.append({"role": Ours("user"), "content": "\n\n".join(instructions)})
+        folded.append({"role": Ours("user"), "content": joined("\n\n", instructions)})
     return folded
 
 
@@ -196,8 +218,8 @@ def _one_call_each(turns: Sequence[Message]) -> list[Message]:
             continue
         results = _results(turns, at)
         at += len(results)
-        for place, call in enumerate(calls):
-            said = turn if place == 0 else {"role": turn["role"], "content": Said("")}
+        for number, call in enumerate(calls):
+            said = turn if number == 0 else {"role": turn["role"], "content": Said("")}
             apart.append({**said, "tool_calls": [call]})
             mine = [r for r in results if r.get("tool_call_id") == call["id"]]
             apart += mine

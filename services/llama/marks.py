@@ -15,7 +15,13 @@ from typing import Any
 MARK = "\ufdd0"
 # The end of the last message, where the assistant's turn is to be continued.
 OPEN_END = "\ufdd1"
-_RESERVED = str.maketrans("", "", MARK + OPEN_END)
+# On both sides of an image's or a sound's number: its place.
+MEDIA = "\ufdd2"
+_RESERVED = str.maketrans("", "", MARK + OPEN_END + MEDIA)
+_RESERVED_BESIDE_MEDIA = str.maketrans("", "", MARK + OPEN_END)
+_PLACE = re.compile(rf"{MEDIA}(\d+){MEDIA}", re.ASCII)
+# How a place reads to people, as in llama.cpp.
+_SHOWN_PLACE = "<__media__>"
 # Parts of control tokens without one are words, and ordinary texts begin and end with them. No
 # model has control tokens that begin or end with a word.
 _SIGN = re.compile(r"[^\w\s]")
@@ -38,6 +44,12 @@ class Said(str):
 
 class Name(str):
     """A user's name for something, which templates put between their own signs: `<` name `>`."""
+
+    __slots__ = ()
+
+
+class WithMedia(str):
+    """A text with places in it, which we put there; its users' own MEDIA are taken out before."""
 
     __slots__ = ()
 
@@ -91,7 +103,8 @@ class Marks:
         return value
 
     def _protect_text(self, said: str) -> str:
-        text = said.translate(_RESERVED)
+        has_places = isinstance(said, WithMedia)
+        text = said.translate(_RESERVED_BESIDE_MEDIA if has_places else _RESERVED)
         broken = self._broken_in_said if isinstance(said, Said) else self._broken
         # Again until nothing is found: breaking one may leave another that lay across it.
         while broken.search(text):
@@ -132,7 +145,30 @@ class Marks:
 
 def plain(rendered: str) -> str:
     """The text without marks."""
+    if MEDIA in rendered:
+        rendered = _PLACE.sub(_SHOWN_PLACE, rendered)
     return rendered.translate(_RESERVED)
+
+
+def place(number: int) -> WithMedia:
+    """The place of an image or a sound, counted from 0."""
+    return WithMedia(f"{MEDIA}{number}{MEDIA}")
+
+
+def joined(separator: str, texts: Iterable[str]) -> str:
+    """Texts in one; the places in them stay, and only those."""
+    texts = list(texts)
+    if not any(isinstance(text, WithMedia) for text in texts):
+        return separator.join(texts)
+    return WithMedia(
+        separator.join(t if isinstance(t, WithMedia) else t.replace(MEDIA, "") for t in texts)
+    )
+
+
+def split_places(rendered: str) -> tuple[list[str], list[int]]:
+    """The texts before, between and behind the places, and the numbers at these."""
+    pieces = _PLACE.split(rendered)
+    return pieces[::2], [int(number) for number in pieces[1::2]]
 
 
 def _any_of(texts: Iterable[str]) -> str:

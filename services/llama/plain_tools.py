@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from services.llama.marks import Ours, Said
+from services.llama.marks import Ours, Said, joined
 from services.llama.template_traits import Message
 
 _INSTRUCTION = """\
@@ -30,7 +30,7 @@ def with_instruction(turns: Sequence[Message], tools: Sequence[Message]) -> list
     if turns and turns[0]["role"] in ("system", "developer"):
         said = turns[0]["content"]
         text = said if isinstance(said, str) else "\n".join(part["text"] for part in said)
-        return [{**turns[0], "content": f"{text}\n\n{instruction}"}, *turns[1:]]
+        return [{**turns[0], "content": joined("\n\n", (text, instruction))}, *turns[1:]]
     return [{"role": Ours("system"), "content": instruction}, *turns]
 
 
@@ -47,12 +47,13 @@ def told(turns: Sequence[Message], *, calls: bool, results: bool) -> list[Messag
         made = turn
         if is_result:
             name = turn.get("name") or names.get(turn.get("tool_call_id", ""), "a function")
-            made = {"role": Ours("user"), "content": f"Result of {name}:\n{_text(turn)}"}
+            told_as = joined("\n", (f"Result of {name}:", _text(turn)))
+            made = {"role": Ours("user"), "content": told_as}
         elif calls and turn.get("tool_calls"):
             made = {**turn, "content": Said(_calls(turn))}
             del made["tool_calls"]
         if behind and made["role"] == "user":
-            made = {**made, "content": f"{plain.pop()['content']}\n\n{_text(made)}"}
+            made = {**made, "content": joined("\n\n", (plain.pop()["content"], _text(made)))}
         behind = is_result
         plain.append(made)
     return plain

@@ -13,6 +13,7 @@ from services.llama.conversation import documents, tools
 from services.llama.formats import Format, by_name, detect
 from services.llama.infill import Infill
 from services.llama.interface import SpecialToken, Vocabulary
+from services.llama.marks import MEDIA, split_places
 from services.llama.rendering import Renderer
 from services.llama.template import CHATML, TemplateError, plain
 from services.worker.errors import ContextLengthExceeded, InvalidField, TemplateFailed
@@ -33,6 +34,8 @@ class Prompt:
     thinks: bool = False
     # Tokens that end the answer beside the vocabulary's and the family's.
     ends: frozenset[int] = frozenset()
+    # Index among the tokens, and number, of each image and sound; what it takes is not there yet.
+    places: tuple[tuple[int, int], ...] = ()
 
 
 class Prompts:
@@ -105,12 +108,12 @@ class Prompts:
         match request.WhichOneof("input"):
             case "chat":
                 rendered = self.render(request.chat)
-                tokens = self.encode_if_hopeful(rendered)
+                tokens, places = self._encode_with_places(rendered, request.chat)
                 family = self.family(request.chat)
                 begun = self._begun(request.chat, family, rendered)
                 source = self.renderer(request.chat).template.source
                 thinks = any(pair.open.strip() in source for pair in family.reasoning)
-                return Prompt(tokens, family, begun, thinks)
+                return Prompt(tokens, family, begun, thinks, places=places)
             case "text":
                 self._refuse_hopeless(request.text.text + request.text.suffix)
                 ends = self.infill.ends if self.infill and request.text.suffix else frozenset()
@@ -162,9 +165,30 @@ class Prompts:
         return self.encode_text(text)
 
     def encode_if_hopeful(self, rendered: str) -> list[int]:
-        """As `encode`. Raises ContextLengthExceeded for what cannot fit, without encoding it."""
+        """As `encode`. Raises ContextLengthExceeded for what cannot fit, without encoding it.
+
+        Raises InvalidField where images or sounds are.
+        """
         self._refuse_hopeless(plain(rendered))
+        if MEDIA in rendered:
+            raise InvalidField("with_token_ids", "images and sounds have no token ids")
         return self.encode(rendered)
+
+    def _encode_with_places(
+        self, rendered: str, chat: pb.ChatInput
+    ) -> tuple[list[int], tuple[tuple[int, int], ...]]:
+        """Tokens of the texts, and where among them which image or sound belongs."""
+        self._refuse_hopeless(plain(rendered))
+        texts, numbers = split_places(rendered)
+        count = sum(part.HasField("media") for message in chat.messages for part in message.content)
+        if sorted(numbers) != list(range(count)):
+            raise TemplateFailed("the chat template does not show every image and sound once")
+        tokens = self.encode(texts[0])
+        places = []
+        for number, text in zip(numbers, texts[1:], strict=True):
+            places.append((len(tokens), number))
+            tokens += self._encode(text)
+        return tokens, tuple(places)
 
     def _refuse_hopeless(self, text: str) -> None:
         """Some texts take llama.cpp's tokenizers time that grows with the square of their length.
@@ -184,6 +208,10 @@ class Prompts:
 
     def encode(self, rendered: str) -> list[int]:
         """Tokens of a rendered conversation; the template's control tokens, and no others."""
+        tokens = self._encode(rendered)
+        return self._with_bos(tokens) if self._vocabulary.adds_bos else tokens
+
+    def _encode(self, rendered: str) -> list[int]:
         tokens: list[int] = []
         pieces = list(self._default.template.split(rendered))
         for at, (piece, is_special) in enumerate(pieces):
@@ -196,7 +224,7 @@ class Prompts:
             text = text.rstrip() if after else text
             if text:
                 tokens += self._vocabulary.tokenize(text, parse_special=False)
-        return self._with_bos(tokens) if self._vocabulary.adds_bos else tokens
+        return tokens
 
     def encode_text(self, text: pb.TextInput) -> list[int]:
         """Tokens of a raw text, or of the two around a gap."""

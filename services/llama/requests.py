@@ -12,6 +12,7 @@ from protos.inference.v1 import inference_pb2 as pb
 from services.llama.interface import Grammar, Vocabulary
 from services.llama.job import Job, OutputParams, Resumed, StopParams
 from services.llama.lookup import SpeculationParams
+from services.llama.media.layout import PLAIN, Layout
 from services.llama.reading import Reading
 from services.llama.sampling import Dry, Logprobs, Mirostat, SamplingParams, Xtc
 from services.llama.stream import Delta, Ended, Finish, Timings
@@ -31,10 +32,12 @@ def job(
     grammar: Grammar | None = None,
     reading: Reading | None = None,
     ends: frozenset[int] = frozenset(),
+    layout: Layout = PLAIN,
 ) -> Job:
     """What the engine is to do for a checked request; a missing seed is drawn here.
 
-    `reading` is how a chat's answer is read; `ends` are tokens that end it beside the vocabulary's.
+    `reading` is how a chat's answer is read; `ends` are tokens that end it beside the vocabulary's;
+    `layout` tells where among the prompt's tokens images and sounds lie.
     """
     stop, output = request.stop, request.output
     ended = frozenset(choice.index for choice in request.resume.choices if choice.finished)
@@ -72,6 +75,7 @@ def job(
         namespace=request.cache_namespace,
         adapter=request.adapter,
         deadline=deadline,
+        layout=layout,
     )
 
 

@@ -15,11 +15,15 @@ from services.llama.embedding import EmbeddingService
 from services.llama.embedding_setup import EmbeddingSetup
 from services.llama.engine import Engine
 from services.llama.interface import Vocabulary
+from services.llama.media import source as projectors
+from services.llama.media.reader import MediaReader
+from services.llama.media.source import ProjectorSource
 from services.llama.pooling import EmbeddingKind
 from services.llama.prompt import Prompts
 from services.llama.runtime import gguf
 from services.llama.runtime.embedding import EmbeddingModel
 from services.llama.runtime.llama import LlamaRuntime
+from services.llama.runtime.projector import Projector
 from services.llama.template import CHATML, TemplateError
 from services.llama.templates import Templates
 from services.worker.backend import StartupError
@@ -41,6 +45,8 @@ class Source:
     templates: Templates
     # A smaller model that guesses for it. None: there is none.
     draft: DraftSource | None = None
+    # What makes images and sounds readable. None: there is none.
+    projector: ProjectorSource | None = None
 
 
 def find(settings: LlamaSettings) -> Source:
@@ -59,6 +65,8 @@ def check_again(source: Source) -> None:
     chosen: dict[str, object] = {"ctx_size": source.plan.options.cells}
     if source.draft is not None:
         chosen["draft_model"] = str(source.draft.path)
+    if source.projector is not None:
+        chosen["mmproj"] = str(source.projector.path)
     found = _find(source.path, source.settings.model_copy(update=chosen))
     if found.plan.header.identity != source.plan.header.identity:
         raise ModelChangedError(f"{source.path}: it is another model than before")
@@ -69,17 +77,23 @@ def check_again(source: Source) -> None:
 
 def _find(path: Path, settings: LlamaSettings) -> Source:
     draft = drafts.find(settings)
-    planned = plan.make(settings, gguf.read(path), beside=draft.needs if draft is not None else 0)
+    projector = projectors.find(settings)
+    beside = sum(found.needs for found in (draft, projector) if found is not None)
+    planned = plan.make(settings, gguf.read(path), beside=beside)
     chosen = {"parallel": planned.options.parallel}
     kind = embedding_setup.kind(path, planned.header)
     if draft is not None and not kind.generates:
         raise StartupError(f"--draft-model: {path} does not generate text")
+    if projector is not None and not kind.generates:
+        raise StartupError(f"--mmproj: {path} does not generate text")
     chosen_templates = templates.choose(settings.chat_template, planned.header.metadata)
     identity = templates.identity(planned.header.identity, chosen_templates)
     identity = templates.with_format(identity, settings.tool_format)
     identity = default_sampling.with_defaults(identity, settings.default_sampling())
+    identity = projectors.identity(identity, projector)
     planned = replace(planned, header=replace(planned.header, identity=identity))
-    return Source(path, settings.model_copy(update=chosen), planned, kind, chosen_templates, draft)
+    known = settings.model_copy(update=chosen)
+    return Source(path, known, planned, kind, chosen_templates, draft, projector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +108,14 @@ class Loaded:
     # None for a model that only embeds or ranks.
     constraints: Constraints | None
     draft: LoadedDraft | None = None
+    projector: Projector | None = None
 
     def close(self) -> None:
         """Frees it; blocks for as long as the system needs to take the memory back."""
         if self.draft is not None:
             self.draft.close()
+        if self.projector is not None:
+            self.projector.close()
         if self.embedding.made is not None:
             self.embedding.made.close()
         self.runtime.close()
@@ -113,6 +130,7 @@ class Resident:
     # None for a model that only embeds or ranks.
     engine: Engine | None
     embedding: EmbeddingService
+    media: MediaReader
 
     @property
     def prompts(self) -> Prompts:
@@ -141,6 +159,7 @@ def load(source: Source) -> Loaded:
     header, options = source.plan.header, source.plan.options
     kind = LlamaRuntime if source.kind.generates else EmbeddingModel
     runtime = kind(header.parts[0], options)
+    projector = None
     try:
         context = source.plan.context(runtime.cells)
         prompts = (
@@ -167,13 +186,18 @@ def load(source: Source) -> Loaded:
         draft = None
         if source.draft is not None and isinstance(runtime, LlamaRuntime):
             draft = drafts.load(source.draft, runtime)
+        if source.projector is not None and isinstance(runtime, LlamaRuntime):
+            projector = Projector(source.projector.options, runtime.model)
+            projector.try_out()
     except BaseException as error:
+        if projector is not None:
+            projector.close()
         runtime.close()
         if isinstance(error, TemplateError):
             raise StartupError(f"{source.path}: {error}") from None
         raise
     _trim()
-    return Loaded(runtime, prompts, context, setup, constraints, draft)
+    return Loaded(runtime, prompts, context, setup, constraints, draft, projector)
 
 
 def _trim() -> None:

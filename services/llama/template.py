@@ -22,12 +22,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from services.llama import template_bounds as bounds
-from services.llama.marks import MARK, OPEN_END, Marks, plain
+from services.llama.marks import MARK, MEDIA, OPEN_END, Marks, plain
 from services.llama.template_bounds import MAX_CHARACTERS
 
 __all__ = ["CHATML", "MARK", "OPEN_END", "ChatTemplate", "TemplateError", "plain"]
 
-_ESCAPED_MARKS = re.compile(rf"(?<!\\)((?:\\\\)*)\\u({ord(MARK):x}|{ord(OPEN_END):x})")
+_ESCAPED_MARKS = re.compile(
+    rf"(?<!\\)((?:\\\\)*)\\u({ord(MARK):x}|{ord(OPEN_END):x}|{ord(MEDIA):x})"
+)
 
 # Limits of one rendering.
 MAX_SECONDS = 2.0

@@ -48,6 +48,8 @@ class Run:
     # Index of its first stand-in among the tokens.
     start: int
     shape: Shape
+    # Digest of what it is of, and which piece of that.
+    content: tuple[bytes, int] = (b"", 0)
     # None: they are yet to be computed.
     vectors: Vectors | None = None
 

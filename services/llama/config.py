@@ -12,6 +12,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from common.settings import Names
 from services.llama import formats
+from services.llama.sampling import defaults
 from services.worker.config import WorkerSettings
 
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
@@ -44,6 +45,10 @@ def _numbers(value: Any) -> Any:
 
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Shares = Annotated[tuple[Share, ...], NoDecode, BeforeValidator(_numbers)]
+
+
+# `KEY=VALUE` texts, given as Names are, or a mapping.
+Pairs = Annotated[Names, BeforeValidator(defaults.written)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +207,10 @@ class LlamaSettings(WorkerSettings):
     repetition_penalty: float | None = Field(default=None, gt=0)
     """Default of requests; unset: the model's, else 1 (off)."""
 
+    sampling_defaults: Pairs = ()
+    """Defaults of requests for these and other sampling parameters, by their names in the HTTP API:
+    `temperature=0.7,top_k=20,dry_multiplier=0.8`, in the file a mapping."""
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.tool_format and self.tool_format not in formats.names():
@@ -216,11 +225,20 @@ class LlamaSettings(WorkerSettings):
             raise ValueError("--rope-scale has no meaning with --rope-scaling none")
         if self.tensor_split and not any(self.tensor_split):
             raise ValueError("--tensor-split: all shares are 0")
+        for name in defaults.parse(self.sampling_defaults):
+            if getattr(self, name, None) is not None:
+                raise ValueError(f"--sampling-defaults {name}: --{name.replace('_', '-')} says it")
         names = [adapter.name for adapter in self.adapters()]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"--lora: two adapters are called {name}")
         return self
+
+    def default_sampling(self) -> dict[str, float]:
+        """What the operator said of sampling, by the names of the HTTP API."""
+        said = {name: getattr(self, name, None) for name in defaults.BOUNDS}
+        known = {name: value for name, value in said.items() if value is not None}
+        return {**known, **defaults.parse(self.sampling_defaults)}
 
     def adapters(self) -> list[Lora]:
         """What `lora` names. Raises ValueError."""

@@ -10,6 +10,7 @@ from aiohttp import HttpVersion11, web
 
 from common.transport import REQUEST_ID_KEY
 from edge import context, errors
+from edge.api import unsupported
 from edge.context import Context
 from edge.errors import ApiError
 from edge.reply import error_response
@@ -98,7 +99,7 @@ async def _answer(request: web.Request, handler: Handler, ctx: Context) -> web.S
             # The rest of the body is not worth reading.
             response.force_close()
     except web.HTTPNotFound:
-        response = error_response(errors.unknown_url(request.method, request.path), ctx.shape)
+        response = error_response(unsupported.not_found(request.method, request.path), ctx.shape)
     except web.HTTPMethodNotAllowed as error:
         response = error_response(errors.wrong_method(request.method, request.path), ctx.shape)
         response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))

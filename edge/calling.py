@@ -74,11 +74,9 @@ async def together(questions: Iterable[Awaitable[Each]]) -> list[Each]:
 
 
 def used(intake: Intake, usage: pb.Usage) -> None:
-    """Notes what an answer took: in the log line, the metrics, and for the access system."""
-    edge, ctx, tokens = intake.edge, intake.ctx, usage.prompt_tokens
-    ctx.prompt_tokens = tokens
-    edge.metrics.tokens.labels(ctx.model, "prompt").inc(tokens)
-    edge.access.used(ctx.identity, ctx.model, tokens, 0)
+    """Notes what an answer took, for whoever counts, and in the metrics."""
+    intake.ctx.prompt_tokens = usage.prompt_tokens
+    intake.edge.metrics.tokens.labels(intake.ctx.model, "prompt").inc(usage.prompt_tokens)
 
 
 def workers(intake: Intake) -> int:

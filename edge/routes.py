@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from edge.api import chat, models, system
+from edge.api import chat, embeddings, models, rerank, system, tokens
 from edge.errors import ApiError, Shape
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -30,6 +30,8 @@ SYSTEM: Final = (
     Route("GET", "/health", system.health),
     Route("GET", "/health/ready", system.ready),
     Route("GET", "/metrics", system.metrics),
+    # Cohere's.
+    Route("POST", "/v2/rerank", rerank.rerank),
 )
 
 # Of the APIs: below every prefix. The name of the route, in logs and metrics, is that below /v1.
@@ -37,7 +39,14 @@ API: Final = (
     Route("GET", "/models", models.list_models),
     # Names of models may contain slashes.
     Route("GET", "/models/{id:.+}", models.retrieve_model),
+    Route("DELETE", "/models/{id:.+}", models.delete_model),
+    Route("GET", "/props", models.props),
     Route("POST", "/chat/completions", chat.chat_completions),
+    Route("POST", "/embeddings", embeddings.embeddings),
+    Route("POST", "/rerank", rerank.rerank),
+    Route("POST", "/tokenize", tokens.tokenize),
+    Route("POST", "/detokenize", tokens.detokenize),
+    Route("POST", "/apply-template", tokens.apply_template),
 )
 PREFIXES: Final = ("/v1",)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from services.llama.interface import SpecialToken
 
@@ -25,6 +26,10 @@ _ENDS = (
 )
 
 
+# Tokens of a text. None: it has certainly more than so many.
+Tokenize = Callable[[str, int], Sequence[int] | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Infill:
     """How one model is asked to fill a gap."""
@@ -37,6 +42,43 @@ class Infill:
     suffix_first: bool = False
     # End what fills it, beside the vocabulary's.
     ends: frozenset[int] = frozenset()
+    # Before the repository's name, and before that of each file. None: there is none.
+    repository: int | None = None
+    file: int | None = None
+
+    def files(self, files: Sequence[tuple[str, str]], tokenize: Tokenize, room: int) -> list[int]:
+        """Tokens of files (names and texts), which come before the texts around the gap.
+
+        As many of the last ones as `room` tokens take. The form is Qwen2.5-Coder's (its technical
+        report, 3.2.2), with the names that llama.cpp's server gives what has none; without tokens
+        for it, its server's, too.
+        """
+        head = self._named(self.repository, "myproject\n", tokenize, room)
+        own = self._named(self.file, "filename\n", tokenize, room)
+        if head is None or own is None:
+            return []
+        room -= len(head) + len(own)
+        taken: list[Sequence[int]] = []
+        for name, text in reversed(files):
+            if self.file is None:
+                tokens = tokenize(f"\n\n--- snippet ---\n\n{text}", room)
+            else:
+                tokens = self._named(self.file, f"{name or 'tmp'}\n{text}", tokenize, room)
+            if tokens is None or len(tokens) > room:
+                break
+            room -= len(tokens)
+            taken.append(tokens)
+        return [*head, *chain.from_iterable(reversed(taken)), *own] if taken else []
+
+    @staticmethod
+    def _named(
+        marker: int | None, text: str, tokenize: Tokenize, room: int
+    ) -> Sequence[int] | None:
+        """The text behind its marker; nothing where the model has no such marker."""
+        if marker is None:
+            return []
+        tokens = tokenize(text, room)
+        return None if tokens is None else [marker, *tokens]
 
     def prompt(self, before: Sequence[int], after: Sequence[int]) -> list[int]:
         """The tokens of both texts to those that the model goes on from; no BOS."""
@@ -51,11 +93,13 @@ def find(
     known: tuple[int, int, int] | None,
     special: Mapping[str, SpecialToken],
     metadata: Mapping[str, object],
+    repository: tuple[int | None, int | None] = (None, None),
 ) -> Infill | None:
     """How the model fills gaps; None: it has no tokens for that.
 
     `known` is what llama.cpp says, by the metadata or the tokens' names: before the prefix, before
-    the suffix, before the middle. `metadata` is the GGUF's.
+    the suffix, before the middle; `repository` too: before its name, before a file's. `metadata`
+    is the GGUF's.
     """
     ends = frozenset(special[text].id for text in _ENDS if text in special)
     if known is not None:
@@ -64,7 +108,8 @@ def find(
             str(metadata.get(key, "")) for key in ("general.name", "general.basename")
         ).lower()
         suffix_first = any(name in names for name in _SUFFIX_FIRST_NAMES)
-        return Infill(prefix, suffix, middle, suffix_first, ends | {prefix, suffix, middle})
+        ends |= {prefix, suffix, middle, *(token for token in repository if token is not None)}
+        return Infill(prefix, suffix, middle, suffix_first, ends, *repository)
     for texts in _SUFFIX_FIRST:
         if not all(text in special for text in texts if text):
             continue

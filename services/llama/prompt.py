@@ -116,8 +116,10 @@ class Prompts:
                 return Prompt(tokens, family, begun, thinks, places=places)
             case "text":
                 self._refuse_hopeless(request.text.text + request.text.suffix)
-                ends = self.infill.ends if self.infill and request.text.suffix else frozenset()
-                return Prompt(self.encode_text(request.text), ends=ends)
+                fills = request.text.suffix or request.text.fill
+                ends = self.infill.ends if self.infill and fills else frozenset()
+                limit = request.stop.max_tokens if request.stop.HasField("max_tokens") else None
+                return Prompt(self.encode_text(request.text, limit), ends=ends)
             case _:
                 return Prompt(list(request.tokens.ids))
 
@@ -226,15 +228,26 @@ class Prompts:
                 tokens += self._vocabulary.tokenize(text, parse_special=False)
         return tokens
 
-    def encode_text(self, text: pb.TextInput) -> list[int]:
-        """Tokens of a raw text, or of the two around a gap."""
+    def encode_text(self, text: pb.TextInput, limit: int | None = None) -> list[int]:
+        """Tokens of a raw text, or of the two around a gap; files leave room for the `limit`."""
         tokens = self._vocabulary.tokenize(text.text, parse_special=text.parse_special)
-        if text.suffix:
+        if text.suffix or text.fill:
             assert self.infill is not None, "the chassis lets only through what the model can"
             after = self._vocabulary.tokenize(text.suffix, parse_special=text.parse_special)
             tokens = self.infill.prompt(tokens, after)
+            # One for BOS, one that a prompt must leave.
+            room = self._context - len(tokens) - 2
+            room -= self._context // 4 if limit is None else limit
+            files = [(file.name, file.text) for file in text.files]
+            tokens = [*self.infill.files(files, self._within, room), *tokens]
         add_bos = text.add_bos if text.HasField("add_bos") else self._vocabulary.adds_bos
         return self._with_bos(tokens) if add_bos else tokens
+
+    def _within(self, text: str, room: int) -> list[int] | None:
+        """Tokens of a text, without tokenizing it where it has certainly more than `room`."""
+        if len(text.encode()) // self._vocabulary.longest > room:
+            return None
+        return self._vocabulary.tokenize(text, parse_special=False)
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
         bos = self._vocabulary.bos

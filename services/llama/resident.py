@@ -169,7 +169,12 @@ def load(source: Source) -> Loaded:
                 context,
                 source.templates.named,
                 source.settings.tool_format,
-                infill.find(runtime.vocabulary.infill, runtime.vocabulary.special, header.metadata),
+                infill.find(
+                    runtime.vocabulary.infill,
+                    runtime.vocabulary.special,
+                    header.metadata,
+                    runtime.vocabulary.repository,
+                ),
             )
             if source.kind.generates
             else Prompts(runtime.vocabulary, CHATML, context)

@@ -37,7 +37,7 @@ def needed(request: Checked) -> Iterator[_Capability]:
         yield from _of_generate(request)
     elif isinstance(request, pb.RenderPromptRequest):
         yield from _of_chat(request.chat)
-    elif isinstance(request, pb.TokenizeRequest) and request.text.suffix:
+    elif isinstance(request, pb.TokenizeRequest) and _fills(request.text):
         yield pb.CAPABILITY_INFILL
 
 
@@ -65,7 +65,7 @@ def _of_generate(request: pb.GenerateRequest) -> Iterator[_Capability]:
         yield from _of_chat(request.chat)
     else:
         yield pb.CAPABILITY_GENERATE
-        if request.text.suffix:
+        if _fills(request.text):
             yield pb.CAPABILITY_INFILL
     choices = request.n or 1
     speculates = request.HasField("speculation") and not _off(request.speculation)
@@ -82,6 +82,10 @@ def _of_generate(request: pb.GenerateRequest) -> Iterator[_Capability]:
     ):
         if wanted:
             yield capability
+
+
+def _fills(text: pb.TextInput) -> bool:
+    return bool(text.suffix) or text.fill
 
 
 def _of_chat(chat: pb.ChatInput) -> Iterator[_Capability]:

@@ -96,8 +96,14 @@ def render_prompt(request: pb.RenderPromptRequest, model: pb.ModelInfo) -> None:
 
 def _text_prompt(text: pb.TextInput) -> None:
     without_bos = text.HasField("add_bos") and not text.add_bos
-    if not text.text and not text.suffix and without_bos:
+    fills = text.suffix or text.fill
+    if not text.text and not fills and without_bos:
         raise InvalidField("text.text", "is empty, and so would be the prompt")
+    if text.files and not fills:
+        raise InvalidField("text.files", "needs text.suffix or text.fill")
+    checks.count("text.files", text.files, 0, 256)
+    for at, file in enumerate(text.files):
+        checks.characters(f"text.files[{at}].name", file.name, 1024)
 
 
 def _tokens(

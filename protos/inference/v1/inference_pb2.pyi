@@ -210,7 +210,7 @@ class _CapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capability
     CAPABILITY_MULTIPLE_CHOICES: _Capability.ValueType  # 9
     """n > 1."""
     CAPABILITY_INFILL: _Capability.ValueType  # 10
-    """TextInput.suffix."""
+    """TextInput.suffix, TextInput.fill."""
     CAPABILITY_IMAGE: _Capability.ValueType  # 11
     """Images in messages."""
     CAPABILITY_AUDIO: _Capability.ValueType  # 12
@@ -254,7 +254,7 @@ CAPABILITY_RESUME: Capability.ValueType  # 8
 CAPABILITY_MULTIPLE_CHOICES: Capability.ValueType  # 9
 """n > 1."""
 CAPABILITY_INFILL: Capability.ValueType  # 10
-"""TextInput.suffix."""
+"""TextInput.suffix, TextInput.fill."""
 CAPABILITY_IMAGE: Capability.ValueType  # 11
 """Images in messages."""
 CAPABILITY_AUDIO: Capability.ValueType  # 12
@@ -720,14 +720,27 @@ class TextInput(_message.Message):
     SUFFIX_FIELD_NUMBER: _builtins.int
     PARSE_SPECIAL_FIELD_NUMBER: _builtins.int
     ADD_BOS_FIELD_NUMBER: _builtins.int
+    FILL_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """Required; may be empty where `suffix` is set or the model has a BOS token."""
+    """Required; may be empty where a gap is filled or the model has a BOS token."""
     suffix: _builtins.str
     """Text after the gap: fill-in-the-middle. Default "": none. Needs CAPABILITY_INFILL."""
     parse_special: _builtins.bool
     """Whether `<|…|>` and the like become special tokens. Default false: they stay text."""
     add_bos: _builtins.bool
     """Whether a BOS token is put first. Default: as the model's metadata says."""
+    fill: _builtins.bool
+    """Whether a gap is filled also where `suffix` is empty, which is then at the end of the text.
+    Default false. Needs CAPABILITY_INFILL.
+    """
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceFile]:
+        """Other files that belong to the one with the gap, at most 256; only where a gap is filled. Those
+        that leave max_tokens (if absent, a quarter of the context) no room are left out, the first
+        ones first.
+        """
+
     def __init__(
         self,
         *,
@@ -735,16 +748,44 @@ class TextInput(_message.Message):
         suffix: _builtins.str = ...,
         parse_special: _builtins.bool = ...,
         add_bos: _builtins.bool | None = ...,
+        fill: _builtins.bool = ...,
+        files: _abc.Iterable[Global___SourceFile] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_add_bos", b"_add_bos", "add_bos", b"add_bos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_bos", b"_add_bos", "add_bos", b"add_bos", "parse_special", b"parse_special", "suffix", b"suffix", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_bos", b"_add_bos", "add_bos", b"add_bos", "files", b"files", "fill", b"fill", "parse_special", b"parse_special", "suffix", b"suffix", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__add_bos: _TypeAlias = _typing.Literal["add_bos"]  # noqa: Y015
     _WhichOneofArgType__add_bos: _TypeAlias = _typing.Literal["_add_bos", b"_add_bos"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__add_bos) -> _WhichOneofReturnType__add_bos | None: ...
 
 Global___TextInput: _TypeAlias = TextInput  # noqa: Y015
+
+@_typing.final
+class SourceFile(_message.Message):
+    """A file of code, whole or in part. Never parsed into special tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its path, at most 1024 characters. Default ""."""
+    text: _builtins.str
+    """What is in it."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceFile: _TypeAlias = SourceFile  # noqa: Y015
 
 @_typing.final
 class TokenInput(_message.Message):

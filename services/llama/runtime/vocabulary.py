@@ -71,6 +71,14 @@ class LlamaVocabulary:
         return prefix, suffix, middle
 
     @property
+    def repository(self) -> tuple[int | None, int | None]:
+        """The tokens before a repository's name, and before that of each of its files."""
+        return (
+            _token(raw.llama_vocab_fim_rep(self._vocab)),
+            _token(raw.llama_vocab_fim_sep(self._vocab)),
+        )
+
+    @property
     def special(self) -> Mapping[str, SpecialToken]:
         """The control tokens by their text."""
         return self._special

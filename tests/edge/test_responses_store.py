@@ -1,0 +1,324 @@
+"""Stored responses: whose they are, how long they live, how much they may take, what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.config import EdgeSettings
+from edge.errors import ApiError
+from edge.responses import keeping, place
+from edge.responses.keeping import Keeping
+from edge.responses.place import Place
+from edge.responses.records import Limits, Record, StoreError
+
+LIMITS = Limits(ttl=100.0, max_bytes=2**20, max_response_bytes=2**16)
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@asynccontextmanager
+async def opened(where: str, clock: Clock, limits: Limits = LIMITS) -> AsyncGenerator[Any, None]:
+    there: Place = await place.opened(where, limits, clock)
+    try:
+        yield there.store
+    finally:
+        await there.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: Clock) -> AsyncGenerator[Any, None]:
+    async with opened(str(tmp_path / "responses.db"), clock) as there:
+        yield there
+
+
+def record(id_: str = "resp_1", **fields: Any) -> Record:
+    body = {"id": id_, "status": "completed", "output": []}
+    plain = Record(
+        id=id_,
+        owner="me",
+        previous=None,
+        created=1000.0,
+        status="completed",
+        background=False,
+        body=body,
+        items=[{"id": "msg_1", "text": "hi"}],
+    )
+    return replace(plain, **fields)
+
+
+def live(id_: str = "resp_1") -> Record:
+    body = {"id": id_, "status": "in_progress", "output": []}
+    return record(id_, status="in_progress", background=True, body=body, beat=1000.0)
+
+
+async def test_what_is_kept_is_found_by_its_owner_alone(store: Any) -> None:
+    await store.add(record())
+    assert await store.get("me", "resp_1") == record()
+    for owner, id_ in (("you", "resp_1"), ("", "resp_1"), ("me", "resp_2")):
+        assert await store.get(owner, id_) is None
+        assert await store.chain(owner, id_) == []
+        assert not await store.delete(owner, id_)
+    assert await store.delete("me", "resp_1")
+    assert await store.get("me", "resp_1") is None
+
+
+async def test_what_is_too_old_is_gone_at_once_and_purged_later(
+    store: Any, clock: Clock, tmp_path: Path
+) -> None:
+    await store.add(record())
+    clock.now += 99
+    assert await store.get("me", "resp_1") is not None
+    clock.now += 2
+    assert await store.get("me", "resp_1") is None
+    assert await store.events("me", "resp_1") is None
+    assert not await store.delete("me", "resp_1")
+    assert rows(tmp_path) == ["resp_1"]
+    await store.purge(clock.now)
+    assert rows(tmp_path) == []
+
+
+async def test_a_chain_lives_as_long_as_its_newest(store: Any, clock: Clock) -> None:
+    await store.add(record("resp_1"))
+    clock.now += 90
+    await store.add(record("resp_2", previous="resp_1"), extends=["resp_1"])
+    clock.now += 90
+    await store.purge(clock.now)
+    assert [one.id for one in await store.chain("me", "resp_2")] == ["resp_1", "resp_2"]
+
+
+async def test_a_chain_is_its_owners_and_ends_where_one_is_gone(store: Any) -> None:
+    await store.add(record("resp_1"))
+    await store.add(record("resp_2", previous="resp_1"))
+    await store.add(record("resp_3", previous="resp_2"))
+    await store.add(record("resp_9", previous="resp_1", owner="you"))
+    ids = [one.id for one in await store.chain("me", "resp_3")]
+    assert ids == ["resp_1", "resp_2", "resp_3"]
+    assert [one.id for one in await store.chain("you", "resp_9")] == ["resp_9"]
+    await store.delete("me", "resp_1")
+    assert [one.id for one in await store.chain("me", "resp_3")] == ["resp_2", "resp_3"]
+
+
+async def test_long_chains_are_read_and_longer_ones_refused(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        previous = f"resp_{number - 1}" if number else None
+        await store.add(record(f"resp_{number}", previous=previous))
+    chain = await store.chain("me", "resp_11")
+    assert [one.id for one in chain] == [f"resp_{number}" for number in range(12)]
+    from edge.responses import sql
+
+    monkeypatch.setattr(sql, "MAX_CHAIN", 4)
+    with pytest.raises(StoreError):
+        await store.chain("me", "resp_11")
+    assert len(await store.chain("me", "resp_3")) == 4
+
+
+async def test_the_oldest_go_beyond_the_limit(tmp_path: Path, clock: Clock) -> None:
+    limits = replace(LIMITS, max_bytes=10_000)
+    async with opened(str(tmp_path / "responses.db"), clock, limits) as store:
+        for number in range(300):
+            clock.now += 0.1
+            await store.add(record(f"resp_{number:03}", items=[{"text": "x" * 100}]))
+        await store.purge(clock.now)
+        left = rows(tmp_path)
+        assert 30 < len(left) < 90
+        assert left == [f"resp_{number:03}" for number in range(300 - len(left), 300)]
+        await store.purge(clock.now)
+        assert rows(tmp_path) == left
+
+
+async def test_one_that_is_too_large_is_not_kept(store: Any) -> None:
+    with pytest.raises(StoreError, match="store-max-response-bytes"):
+        await store.add(record(items=[{"text": "x" * 2**16}]))
+    assert await store.get("me", "resp_1") is None
+
+
+async def test_what_is_live_ends_once(store: Any) -> None:
+    await store.add(live())
+    ended = {"id": "resp_1", "status": "completed", "output": []}
+    assert await store.end("resp_1", "completed", ended, b"events")
+    assert not await store.end("resp_1", "cancelled", {**ended, "status": "cancelled"}, None)
+    found = await store.get("me", "resp_1")
+    assert (found.status, found.body) == ("completed", ended)
+    assert await store.events("me", "resp_1") == b"events"
+    assert not await store.end("resp_2", "completed", ended, None)
+
+
+async def test_events_that_are_too_many_are_left_out(store: Any) -> None:
+    import random
+
+    await store.add(live())
+    noise = random.Random(1).randbytes(2**17)
+    ended = {"id": "resp_1", "status": "completed", "output": []}
+    assert await store.end("resp_1", "completed", ended, noise)
+    assert await store.events("me", "resp_1") is None
+    assert (await store.get("me", "resp_1")).status == "completed"
+
+
+async def test_a_sign_of_life_says_what_need_not_live(store: Any) -> None:
+    for id_ in ("resp_1", "resp_2"):
+        await store.add(live(id_))
+    await store.add(record("resp_3"))
+    assert await store.beat(["resp_1", "resp_3", "resp_4"], 1005.0) == {"resp_3", "resp_4"}
+    assert (await store.get("me", "resp_1")).beat == 1005.0
+    assert (await store.get("me", "resp_2")).beat == 1000.0
+
+
+async def test_two_edges_on_one_file(tmp_path: Path, clock: Clock) -> None:
+    file = str(tmp_path / "responses.db")
+    async with opened(file, clock) as one, opened(file, clock) as other:
+
+        async def work(store: Any, name: str) -> None:
+            for number in range(40):
+                await store.add(record(f"resp_{name}{number}"))
+                await store.purge(clock.now)
+                assert await store.get("me", f"resp_{name}{number}") is not None
+
+        await asyncio.gather(*(work(one, "a"), work(other, "b"), work(one, "c"), work(other, "d")))
+        assert len(rows(tmp_path)) == 160
+        assert await other.get("me", "resp_a0") is not None
+
+
+async def test_many_open_a_new_file_at_once(tmp_path: Path, clock: Clock) -> None:
+    file = str(tmp_path / "responses.db")
+    opening = [place.opened(file, LIMITS, clock) for _ in range(8)]
+    there = await asyncio.gather(*opening)
+    for one in there:
+        await one.close()
+
+
+async def test_the_file_is_its_users_alone_and_deleted_text_is_gone_from_it(
+    tmp_path: Path, clock: Clock
+) -> None:
+    file = tmp_path / "deep" / "responses.db"
+    async with opened(str(file), clock) as store:
+        await store.add(record(items=[{"text": "what nobody else may read"}]))
+        await store.delete("me", "resp_1")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    # The log of changes was taken in when the last one closed it.
+    assert b"what nobody else may read" not in file.read_bytes()
+
+
+async def test_a_temporary_store_leaves_nothing(clock: Clock) -> None:
+    there = await place.opened("", LIMITS, clock)
+    assert there.directory is not None
+    assert stat.S_IMODE(there.directory.stat().st_mode) == 0o700
+    await there.store.add(record())
+    await there.close()
+    assert not there.directory.exists()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "://",
+        "nosuch://host/db",
+        "oracle+nosuch://host/db",
+        "/proc/nothing/here.db",
+        "sqlite:////x/y/z",
+    ],
+)
+async def test_places_that_there_are_not(where: str, clock: Clock) -> None:
+    with pytest.raises(StoreError):
+        await place.opened(where, LIMITS, clock)
+
+
+async def test_errors_do_not_tell_texts(tmp_path: Path, clock: Clock) -> None:
+    file = tmp_path / "responses.db"
+    async with opened(str(file), clock) as store:
+        await store.add(record())
+        with pytest.raises(StoreError) as failed:
+            await store.add(record(items=[{"text": "secret"}]))
+        assert "UNIQUE" in str(failed.value)
+        assert "secret" not in str(failed.value)
+
+
+def rows(directory: Path) -> list[str]:
+    with sqlite3.connect(directory / "responses.db") as connection:
+        found = connection.execute("SELECT id FROM caravan_responses_1 ORDER BY id").fetchall()
+    connection.close()
+    return [row[0] for row in found]
+
+
+def test_the_edge_imports_no_database_before_it_needs_one() -> None:
+    code = "import sys, edge.app; sys.exit('sqlalchemy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ------------------------------------------------------------------------------------- keeping
+
+
+@asynccontextmanager
+async def kept(where: Path, clock: Clock) -> AsyncGenerator[Keeping, None]:
+    there = Keeping(EdgeSettings(store_url=str(where)), clock)
+    try:
+        yield there
+    finally:
+        await there.close()
+
+
+async def test_what_nobody_makes_any_more_has_failed(tmp_path: Path, clock: Clock) -> None:
+    async with kept(tmp_path / "responses.db", clock) as there:
+        await there.add(live())
+        assert (await there.get("me", "resp_1")).status == "in_progress"
+        clock.now += keeping.LOST + 1
+        found = await there.get("me", "resp_1")
+        assert (found.status, found.body["error"]["code"]) == ("failed", "server_error")
+        assert (await there.get("me", "resp_1")).body == found.body
+
+
+async def test_what_another_process_makes_is_cancelled_in_the_store(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async with kept(tmp_path / "responses.db", clock) as there:
+        await there.add(live())
+        body = await there.cancel(await there.get("me", "resp_1"))
+        assert body["status"] == "cancelled"
+
+
+async def test_a_store_that_fails_is_said_and_tried_again(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "AGAIN", 0.0)
+    blocked = tmp_path / "blocked"
+    blocked.write_text("no directory")
+    async with kept(blocked / "responses.db", clock) as there:
+        assert not await there.add(record())
+        assert not await there.end("resp_1", {"status": "completed"}, b"")
+        for question in (
+            there.get("me", "resp_1"),
+            there.chain("me", "resp_1"),
+            there.items("me", "resp_1"),
+            there.delete("me", "resp_1"),
+        ):
+            with pytest.raises(ApiError) as failed:
+                await question
+            assert (failed.value.status, failed.value.retry_after) == (503, 1.0)
+        blocked.unlink()
+        assert await there.add(record())
+        assert (await there.get("me", "resp_1")).id == "resp_1"

@@ -14,6 +14,7 @@ from edge.api import unsupported
 from edge.context import Context
 from edge.errors import ApiError
 from edge.reply import error_response
+from edge.responses import keeping
 from edge.routes import Handler, Mounted, mounted
 from edge.state import EDGE, Edge
 from edge.stream import ClientGoneError
@@ -39,6 +40,7 @@ def make_app(edge: Edge) -> web.Application:
         at[app.router.add_route(method, each.path, handler, expect_handler=_expect)] = each
         if method == "GET":
             at[app.router.add_route("HEAD", each.path, handler)] = each
+    keeping.attach(app, edge.settings)
     app.on_response_prepare.append(_head)
     return app
 

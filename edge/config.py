@@ -69,6 +69,18 @@ class EdgeSettings(Settings):
     heartbeat_interval: float = Field(default=10.0, gt=0)
     """Silence of a stream after which a comment is sent to keep it open."""
 
+    store_url: str = Field(default="", repr=False)
+    """Where responses are stored: a SQLite file, or a database's URL; empty: a temporary file."""
+
+    store_ttl: float = Field(default=30 * 86400.0, gt=0)
+    """Time that responses are kept after they, or one that goes on from them, were made."""
+
+    store_max_bytes: int = Field(default=2**30, ge=2**20)
+    """Size of all stored responses; then the oldest go."""
+
+    store_max_response_bytes: int = Field(default=8 * 2**20, ge=2**16)
+    """Size of one stored response; larger ones are answered and not stored."""
+
     drain_grace: float = Field(default=20.0, ge=0)
     """Time that live requests get to finish after SIGTERM or SIGINT."""
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from edge.api import chat, embeddings, models, rerank, system, tokens
+from edge.api import chat, embeddings, models, rerank, responses, system, tokens
 from edge.errors import ApiError, Shape
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -47,6 +47,12 @@ API: Final = (
     Route("POST", "/tokenize", tokens.tokenize),
     Route("POST", "/detokenize", tokens.detokenize),
     Route("POST", "/apply-template", tokens.apply_template),
+    Route("POST", "/responses", responses.create),
+    Route("POST", "/responses/input_tokens", responses.count),
+    Route("GET", "/responses/{response_id}", responses.retrieve),
+    Route("DELETE", "/responses/{response_id}", responses.delete),
+    Route("POST", "/responses/{response_id}/cancel", responses.cancel),
+    Route("GET", "/responses/{response_id}/input_items", responses.input_items),
 )
 PREFIXES: Final = ("/v1",)
 

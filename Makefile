@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up setup test soak lint types proto proto-check bench compose-test wheel-test lock clean
+.PHONY: help up setup test soak fuzz clients-test lint types proto proto-check bench compose-test wheel-test lock clean
 
 # Of `make up` (deploy/up.py says what each means and checks them)
 export PORT HOST MODEL WORKERS THREADS GPU EMBED
@@ -35,6 +35,12 @@ test: $(STAMP) ## set up, then run the whole test suite (ARGS="-k name" for a pa
 
 soak: $(STAMP) ## 2,000 mixed requests to the engine over llama.cpp; a minute or two
 	@$(PY) -m pytest -m soak $(ARGS)
+
+fuzz: $(STAMP) ## 10,000 hostile bodies and requests drawn from the description; some minutes
+	@$(PY) -m pytest -m fuzz $(ARGS)
+
+clients-test: $(STAMP) ## clients that people use, each in an environment of its own, over the demo model
+	@$(PY) -m tests.clients $(ARGS)
 
 lint: $(STAMP) ## formatting, lint, layering, contract style
 	$(VENV)/bin/ruff format --check .

@@ -31,7 +31,7 @@ async def page(request: web.Request) -> web.Response:
 async def _made(request: web.Request) -> tuple[bytes, bytes]:
     settings = request.app[EDGE].settings
     # Some tenths of a second, once: streams go on meanwhile.
-    facts = Facts(_version(), bool(settings.default_model), settings.strict)
+    facts = Facts(_version(), bool(settings.default_model), settings.strict, settings.keys)
     return await asyncio.to_thread(_make, facts)
 
 

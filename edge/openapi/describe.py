@@ -49,6 +49,14 @@ _HEADERS: Final[Json] = {
         "description": "Milliseconds until the head of the answer was sent.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
+    "openai-version": {
+        "description": "Of OpenAI's API.",
+        "schema": {"type": "string"},
+    },
+    "openai-model": {
+        "description": "The model that was asked, if one was found.",
+        "schema": {"type": "string"},
+    },
     "Retry-After": {
         "description": "Seconds to wait before another try.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
@@ -159,13 +167,14 @@ def _adapt(components: Json, kinds: Mapping[Any, Json], operation: Operation, fa
     """What this edge takes at the top of a body, where that differs from the model's."""
     if operation.request is None:
         return
-    ref = kinds[_key(operation.request), "validation"].get("$ref", "")
-    body = components.get(ref.removeprefix(schema.PREFIX), {})
-    if facts.strict:
-        body["additionalProperties"] = False
-    if facts.default_model and "model" in body.get("required", ()):
-        body["required"].remove("model")
-        body["properties"]["model"] = {"type": ["string", "null"]}
+    asked = kinds[_key(operation.request), "validation"]
+    for one in [asked, *asked.get("oneOf", ()), *asked.get("anyOf", ())]:
+        body = components.get(one.get("$ref", "").removeprefix(schema.PREFIX), {})
+        if body and facts.strict:
+            body["additionalProperties"] = False
+        if facts.default_model and "model" in body.get("required", ()):
+            body["required"].remove("model")
+            body["properties"]["model"] = {"type": ["string", "null"]}
 
 
 class _Writer:
@@ -207,7 +216,8 @@ class _Writer:
         return out
 
     def _responses(self, told: Operation) -> Iterator[tuple[str, Json]]:
-        yield "200", self._answer(told)
+        if told.response is not None or told.events is not None:
+            yield "200", self._answer(told)
         errors: dict[int, Any] = dict.fromkeys((500, *self._errors(told))) | dict(told.also)
         # As this API has them: statuses are not the same for all.
         own = {self._route.status(ApiError(status, "")): status for status in errors}
@@ -242,7 +252,7 @@ class _Writer:
         """`meant` is what the status would be in OpenAI's API; `kind` is None for an error's body."""
         body = self._schema(kind or ERRORS[self._route.shape], "serialization")
         return {
-            "description": _WHY.get(meant) or f"{HTTPStatus(status).phrase}.",
+            "description": _WHY.get(meant) or f"{_phrase(status)}.",
             "headers": _headers(kind is None and meant in _RETRY),
             "content": {JSON: {"schema": body}},
         }
@@ -251,8 +261,13 @@ class _Writer:
         return self._kinds[_key(kind), mode]
 
 
+def _phrase(status: int) -> str:
+    # 529 is Anthropic's own.
+    return HTTPStatus(status).phrase if status in HTTPStatus else "Overloaded"
+
+
 def _headers(retry: bool = False) -> Json:
-    names = ["x-request-id", "openai-processing-ms"]
+    names = ["x-request-id", "openai-processing-ms", "openai-version", "openai-model"]
     if retry:
         names += ["Retry-After", "retry-after-ms"]
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -22,7 +22,9 @@ _OTHER: Final = "~other"
 
 class _Generator(GenerateJsonSchema):
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> Json:
-        choices = {tag: kind for tag, kind in schema["choices"].items() if tag != _OTHER}
+        choices = {
+            tag: kind for tag, kind in schema["choices"].items() if not str(tag).startswith(_OTHER)
+        }
         made: Json = super().tagged_union_schema({**schema, "choices": choices})
         return made["oneOf"][0] if len(made["oneOf"]) == 1 else made
 

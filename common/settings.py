@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Action, ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    CliSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -55,6 +57,7 @@ class Settings(BaseSettings):
         cli_implicit_flags=True,
         cli_avoid_json=True,
         cli_hide_none_type=True,
+        cli_show_env_vars=True,
         use_attribute_docstrings=True,
         env_ignore_empty=True,
         protected_namespaces=(),
@@ -83,12 +86,15 @@ class Settings(BaseSettings):
         args = list(sys.argv[1:] if argv is None else argv)
         _ARGV[cls] = args
         try:
-            cli: dict[str, Any] = {
-                "_cli_parse_args": args,
-                "_cli_prog_name": prog,
-                "_cli_exit_on_error": False,
-            }
-            return cls(**cli)
+            flags: CliSettingsSource[Any] = CliSettingsSource(
+                cls,
+                cli_prog_name=prog,
+                cli_parse_args=args,
+                cli_exit_on_error=False,
+                add_argument_method=_add_flag,
+            )
+            sources: dict[str, Any] = {"_cli_settings_source": flags}
+            return cls(**sources)
         except ValidationError as error:
             raise ConfigError(_one_line(error)) from None
         except (OSError, yaml.YAMLError, ValueError) as error:
@@ -114,6 +120,27 @@ def _config_path(cls: type[BaseSettings]) -> Path | None:
             return _existing(arg.removeprefix("--config="))
     from_env = os.environ.get(f"{cls.model_config.get('env_prefix', '')}CONFIG")
     return _existing(from_env) if from_env else None
+
+
+# What follows a flag in the help text, by its type; else it is the last word of the flag's name.
+_WORDS: Final = {"int": "N", "float": "NUMBER", "Path": "FILE"}
+_SECONDS: Final = frozenset({"timeout", "interval", "grace", "delay", "deadline", "unload"})
+
+
+def _add_flag(parser: ArgumentParser, *names: str, **options: Any) -> Action:
+    if "metavar" in options:
+        options["metavar"] = _word(names[-1], str(options["metavar"]))
+    return parser.add_argument(*names, **options)
+
+
+def _word(flag: str, kind: str) -> str:
+    """A word for what a flag takes: types are Python's own names."""
+    last = flag.rsplit("-", 1)[-1]
+    if kind.startswith("{"):
+        return kind
+    if kind == "float" and last in _SECONDS:
+        return "SECONDS"
+    return _WORDS.get(kind, last.upper())
 
 
 def _existing(name: str) -> Path:

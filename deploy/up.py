@@ -28,6 +28,8 @@ STOP_SECONDS = 35.0
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 10.0
 EXIT_INTERRUPTED = 130
+# With one of these the edge asks its callers for keys.
+KEYS = ("EDGE_API_KEY", "EDGE_API_KEYS_FILE")
 QUESTION = "What is the capital of France?"
 
 
@@ -127,7 +129,8 @@ class Supervisor:
             for line in child.tail:
                 complain(f"{child.name} | {line}")
         names = await asyncio.to_thread(model_names, self._url)
-        print(welcome(self._url, names, time.monotonic() - started), flush=True)
+        keys = any(os.environ.get(name) for name in KEYS)
+        print(welcome(self._url, names, time.monotonic() - started, keys=keys), flush=True)
         self._ready = True
 
     async def _stop_all(self) -> None:
@@ -175,7 +178,9 @@ def ready_workers(url: str) -> int:
 def model_names(url: str) -> list[str]:
     """At least one. Raises FatalError when the edge does not say."""
     try:
-        names = [str(model["id"]) for model in _get(f"{url}/v1/models")["data"]]
+        # Not /v1/models: that may need a key, which this one need not know.
+        workers = _get(f"{url}/health/ready")["workers"]
+        names = sorted({str(one["model"]) for one in workers if one["state"] == "ready"})
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         raise FatalError(f"the edge at {url} does not list its models ({why})") from None
@@ -189,16 +194,17 @@ def _get(url: str) -> Any:
         return json.load(answer)
 
 
-def welcome(url: str, names: Iterable[str], seconds: float) -> str:
+def welcome(url: str, names: Iterable[str], seconds: float, *, keys: bool = False) -> str:
     """What is printed when all is ready."""
     models = sorted(names, key=lambda name: (name == EMBED_MODEL.stem, name))
     body = {"model": models[0], "messages": [{"role": "user", "content": QUESTION}]}
+    key = " -H 'authorization: Bearer YOUR_KEY'" if keys else ""
     return "\n".join(
         (
             "",
             f"  Ready after {seconds:.1f} s:  {url}/v1   model{'s' if models[1:] else ''}: {', '.join(models)}",
             "",
-            f"  curl {url}/v1/chat/completions -H 'content-type: application/json' \\",
+            f"  curl {url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
             f"    -d {shlex.quote(json.dumps(body))}",
             "",
             "  Ctrl-C stops everything.",

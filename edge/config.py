@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from common.logs import Format, Level
 from common.settings import Names, Settings
+from edge import cors
+from edge.access.keys import hashed
+from edge.naming import naming
 from edge.resolve import parse_target
 
 
@@ -21,6 +28,9 @@ class EdgeSettings(Settings):
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
 
+    processes: int = Field(default=1, ge=1, le=128)
+    """Processes that share the port, each with limits of its own; more use more cores."""
+
     worker: Names = ()
     """HOST:PORT of a worker, repeatable; a name with several addresses is several workers."""
 
@@ -28,7 +38,29 @@ class EdgeSettings(Settings):
     """Time between look-ups of the workers' names."""
 
     default_model: str = ""
-    """Model of requests that name none; empty refuses them."""
+    """Model of requests that name none; auto: the one that is served, if there is one; empty refuses them."""
+
+    model_alias: Names = ()
+    """Another name of a model, as NAME=MODEL, repeatable; a * in NAME is any text."""
+
+    model_prefix: str = Field(default="/models", pattern=r"^((/[A-Za-z0-9._~-]+)+)?$")
+    """Path below which each model has an address of its own: POST /models/NAME; empty: none has."""
+
+    # Hashes, whatever was given: nothing here can be shown by accident.
+    api_key: Names = Field(default=(), repr=False)
+    """Key that callers must have, or its sha256:HASH; repeatable. None: everyone is let in."""
+
+    api_keys_file: Path | None = None
+    """File with such keys and whose they are; read again when it changes."""
+
+    allow_anonymous: bool = False
+    """Whether an address that others can reach may be listened on without keys."""
+
+    open_metrics: bool = False
+    """Whether /metrics needs no key where everything else does."""
+
+    cors_origin: Names = ()
+    """Web page's origin that may call from a browser, as https://app.example; repeatable; *: any."""
 
     strict: bool = False
     """Whether unknown keys of a request body are refused."""
@@ -90,9 +122,52 @@ class EdgeSettings(Settings):
     log_format: Format = "auto"
     """json, text, or text on a terminal only."""
 
+    @property
+    def keys(self) -> bool:
+        """Whether callers need one."""
+        return bool(self.api_key) or self.api_keys_file is not None
+
+    @field_validator("api_key")
+    @classmethod
+    def _hashes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(hashed(key) for key in value)
+
+    @field_validator("cors_origin")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(origin.lower().removesuffix("/") for origin in value)
+        for origin in origins:
+            if origin != cors.ANY and not cors.ORIGIN.fullmatch(origin):
+                raise ValueError(f"'{origin}' is no origin, such as https://app.example, nor *")
+        return origins
+
+    @model_validator(mode="after")
+    def _open_knowingly(self) -> Self:
+        if not (self.keys or self.allow_anonymous or is_loopback(self.host)):
+            raise ValueError(
+                f"others can reach {self.host or 'every address'}, and no keys are set: give "
+                "--api-key or --api-keys-file (EDGE_API_KEY, EDGE_API_KEYS_FILE), or say "
+                "--allow-anonymous (EDGE_ALLOW_ANONYMOUS=true)"
+            )
+        return self
+
+    @field_validator("model_alias")
+    @classmethod
+    def _aliases(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        naming(value)
+        return value
+
     @field_validator("worker")
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for target in value:
             parse_target(target)
         return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there; a name other than localhost: no."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

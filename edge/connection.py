@@ -1,22 +1,52 @@
-"""One client's connection: aiohttp's, with a bound on its first head and OpenAI-shaped errors."""
+"""One client's connection: aiohttp's, with a bound on its first head, OpenAI-shaped errors, aliases."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import orjson
-from aiohttp import web
+import structlog
+from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.http_parser import RawRequestMessage
 
-from edge import errors
+from common.transport import REQUEST_ID_KEY
+from edge import context, errors
+from edge.aliases import Aliases
+from edge.context import request_id
 from edge.errors import ApiError, invalid
+from edge.headers import SERVER
+
+log = structlog.get_logger()
+
+MakeRequest = Callable[..., web.BaseRequest]
 
 # What may wait in the kernel and in this process for a client that does not read. Linux doubles
 # the former. A few seconds of text; the rest stays with the worker.
 SEND_BUFFER: Final = 32 * 2**10
 WRITE_BUFFER: Final = 16 * 2**10
+
+
+def rewriting(make: MakeRequest, aliases: Aliases) -> MakeRequest:
+    """Makes requests whose path is that of a route, whatever address of it was asked."""
+
+    def rewritten(
+        message: RawRequestMessage, payload: Any, *rest: Any, **others: Any
+    ) -> web.BaseRequest:
+        path = message.url.raw_path
+        address = aliases.find(message.method, path, has_body=payload is not EMPTY_PAYLOAD)
+        if address is None:
+            return make(message, payload, *rest, **others)
+        url = message.url.with_path(address.path, encoded=True, keep_query=True)
+        method = "POST" if address.post else message.method
+        request = make(message._replace(url=url, method=method), payload, *rest, **others)
+        request[context.MODEL] = address.model
+        return request
+
+    return rewritten
 
 
 class Connection(web.RequestHandler):
@@ -60,7 +90,7 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """A head that cannot be parsed, or a failure outside of the application."""
-        del request, message
+        del message
         if isinstance(exc, ContentEncodingError):
             # aiohttp knows these names, and not how to unpack them here.
             error = errors.unsupported_encoding()
@@ -69,8 +99,12 @@ class Connection(web.RequestHandler):
         else:
             self.log_exception("connection failed", exc_info=exc)
             error = errors.internal()
+        head = _head(error, request_id(request.headers.get(REQUEST_ID_KEY)))
         response = web.Response(
-            status=error.status, body=orjson.dumps(error.body()), content_type="application/json"
+            status=error.status,
+            body=orjson.dumps(error.body()),
+            content_type="application/json",
+            headers=head,
         )
         response.force_close()
         return response
@@ -88,14 +122,24 @@ class Connection(web.RequestHandler):
     def _head_is_late(self) -> None:
         self._head_timer = None
         if self.transport is not None and not self._request_count:
-            self.transport.write(_raw(errors.too_slow()))
+            error = errors.too_slow()
+            self.transport.write(_raw(error, _head(error, request_id(None))))
             self.force_close()
 
 
-def _raw(error: ApiError) -> bytes:
+def _head(error: ApiError, request_id: str) -> dict[str, str]:
+    """The head of an answer to what never became a request, which is logged here alone."""
+    log.info("no request", request_id=request_id, status=error.status, error=error.message)
+    return {"Server": SERVER, REQUEST_ID_KEY: request_id}
+
+
+def _raw(error: ApiError, head: dict[str, str]) -> bytes:
     data = orjson.dumps(error.body())
-    head = (
-        f"HTTP/1.1 {error.status} Request Timeout\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + data
+    lines = [
+        f"HTTP/1.1 {error.status} Request Timeout",
+        "Content-Type: application/json",
+        f"Content-Length: {len(data)}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in head.items()),
+    ]
+    return "\r\n".join((*lines, "", "")).encode() + data

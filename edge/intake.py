@@ -12,12 +12,15 @@ from aiohttp import web
 from edge import body, context, errors
 from edge.config import EdgeSettings
 from edge.context import Context
+from edge.naming import naming
 from edge.openai import jsonbody
 from edge.state import EDGE, Edge
 from protos.inference.v1 import inference_pb2 as pb
 
 # As --default-model: the one that is served.
 AUTO: Final = "auto"
+# Versions in Practicus' addresses of models that name no certain one.
+_CURRENT: Final = frozenset({"latest", "prod", "staging"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class Intake:
     @property
     def of_path(self) -> str:
         """The model that the path names, as Azure's do; empty: it names none."""
-        return self.request.match_info.get("model", "")
+        name = self.request.get(context.MODEL, "")
+        return current(name, self.edge.pool.models())
 
     @property
     def default_model(self) -> str:
@@ -72,10 +76,18 @@ def default_model(setting: str, served: Collection[str]) -> str:
     return next(iter(served)) if len(served) == 1 else ""
 
 
+def current(name: str, served: Collection[str]) -> str:
+    """The name without a version that means "the one that is served"; exact names go first."""
+    plain, _, version = name.rpartition("/")
+    return plain if version in _CURRENT and name not in served and plain in served else name
+
+
 def find_model(edge: Edge, name: str) -> pb.ModelInfo:
     """What serves under this name. Raises ApiError 404, 503."""
     models = edge.pool.models()
-    if name in models:
-        return models[name]
+    meant = naming(edge.settings.model_alias).resolve(current(name, models), models)
+    found = models.get(meant)
+    if found is not None:
+        return found
     # Before any worker has said what it serves nobody can know that a model does not exist.
     raise errors.model_not_found(name) if models else errors.no_worker()

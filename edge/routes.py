@@ -8,33 +8,62 @@ from typing import Final
 
 from aiohttp import web
 
-from edge.api import chat, embeddings, models, rerank, responses, system, tokens
-from edge.errors import ApiError, Shape
+from edge.anthropic import errors as anthropic
+from edge.api import (
+    chat,
+    completions,
+    docs,
+    embeddings,
+    home,
+    messages,
+    models,
+    rerank,
+    responses,
+    system,
+    tokens,
+)
+from edge.errors import ApiError, Shape, Status, own_status
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+METRICS: Final = "/metrics"
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is done at a path. `shape` writes errors as that API's clients expect them."""
+    """What is done at a path. `shape` writes errors as its clients expect them, `status` says theirs.
+
+    `open`: everyone may ask, also where keys are needed.
+    """
 
     method: str
     path: str
     handler: Handler
     shape: Shape = ApiError.body
+    status: Status = own_status
+    open: bool = False
 
 
-# Of the server itself: at the root only.
+# Of the server itself, and what clients of other servers ask theirs: at these paths only.
 SYSTEM: Final = (
-    Route("GET", "/", system.about),
-    Route("GET", "/health", system.health),
-    Route("GET", "/health/ready", system.ready),
-    Route("GET", "/metrics", system.metrics),
+    Route("GET", "/", home.about, open=True),
+    Route("GET", "/health", system.health, open=True),
+    Route("GET", "/health/ready", system.ready, open=True),
+    Route("GET", METRICS, system.metrics),
+    Route("GET", "/openapi.json", docs.openapi, open=True),
+    Route("GET", "/docs", docs.page, open=True),
+    # OpenVINO's.
+    Route("GET", "/v2/health/live", system.live, open=True),
+    Route("GET", "/v2/health/ready", system.ready, open=True),
+    Route("GET", "/v1/config", system.config),
+    # Aana's.
+    Route("GET", "/api/ready", system.is_ready, open=True),
+    Route("GET", "/api/status", system.status),
     # Cohere's.
     Route("POST", "/v2/rerank", rerank.rerank),
 )
 
-# Of the APIs: below every prefix. The name of the route, in logs and metrics, is that below /v1.
+# Of the APIs: below /v1, and at all the addresses that edge/aliases.py knows.
 API: Final = (
     Route("GET", "/models", models.list_models),
     # Names of models may contain slashes.
@@ -42,24 +71,29 @@ API: Final = (
     Route("DELETE", "/models/{id:.+}", models.delete_model),
     Route("GET", "/props", models.props),
     Route("POST", "/chat/completions", chat.chat_completions),
-    Route("POST", "/embeddings", embeddings.embeddings),
-    Route("POST", "/rerank", rerank.rerank),
-    Route("POST", "/tokenize", tokens.tokenize),
-    Route("POST", "/detokenize", tokens.detokenize),
-    Route("POST", "/apply-template", tokens.apply_template),
+    Route("POST", "/completions", completions.completions),
     Route("POST", "/responses", responses.create),
     Route("POST", "/responses/input_tokens", responses.count),
     Route("GET", "/responses/{response_id}", responses.retrieve),
     Route("DELETE", "/responses/{response_id}", responses.delete),
     Route("POST", "/responses/{response_id}/cancel", responses.cancel),
     Route("GET", "/responses/{response_id}/input_items", responses.input_items),
+    Route("POST", "/messages", messages.messages, anthropic.body, anthropic.status),
+    Route(
+        "POST", "/messages/count_tokens", messages.count_tokens, anthropic.body, anthropic.status
+    ),
+    Route("POST", "/embeddings", embeddings.embeddings),
+    Route("POST", "/rerank", rerank.rerank),
+    Route("POST", "/tokenize", tokens.tokenize),
+    Route("POST", "/detokenize", tokens.detokenize),
+    Route("POST", "/apply-template", tokens.apply_template),
 )
-PREFIXES: Final = ("/v1",)
+BASE: Final = "/v1"
 
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """A route at one of its paths; `name` is the same for all of them."""
+    """A route at its path; `name`, the path without patterns, is what logs and metrics call it."""
 
     route: Route
     path: str
@@ -67,17 +101,11 @@ class Mounted:
 
 
 def mounted() -> Iterator[Mounted]:
-    """All of them, trailing slashes included."""
+    """All of them, once: their other addresses are rewritten to these."""
     for route in SYSTEM:
-        yield Mounted(route, route.path, route.path)
-        if route.path != "/":
-            yield Mounted(route, route.path + "/", route.path)
+        yield Mounted(route, route.path, _plain(route.path))
     for route in API:
-        name = _plain(PREFIXES[0] + route.path)
-        for prefix in PREFIXES:
-            yield Mounted(route, prefix + route.path, name)
-            if not route.path.endswith("}"):
-                yield Mounted(route, prefix + route.path + "/", name)
+        yield Mounted(route, BASE + route.path, _plain(BASE + route.path))
 
 
 def _plain(path: str) -> str:

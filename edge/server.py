@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from typing import Final
@@ -12,13 +13,18 @@ from aiohttp import web
 
 from common.settings import ConfigError
 from edge import errors
+from edge.access import keyfile
+from edge.access.identity import Access
+from edge.access.keyfile import KeyFile
 from edge.admission import Admission
+from edge.aliases import Aliases, PrefixError
 from edge.app import make_app
 from edge.config import EdgeSettings
-from edge.connection import Connection
+from edge.connection import Connection, rewriting
 from edge.metrics import Metrics
 from edge.pool import Pool
 from edge.resolve import Resolver, parse_target, resolve
+from edge.routes import mounted
 from edge.state import Edge
 
 log = structlog.get_logger()
@@ -29,21 +35,41 @@ MAX_HEADERS: Final = 64
 _LAST_WORDS: Final = 2.0
 
 
-class EdgeServer:
-    """One edge. `listen`, then `drain`; both once. `resolver` is for tests."""
+def prepare(settings: EdgeSettings) -> tuple[Access, KeyFile | None, Aliases]:
+    """What settings mean beyond their form. Raises ConfigError."""
+    access, keys = keyfile.access(settings)
+    try:
+        routes = ((each.route.method, each.path) for each in mounted())
+        return access, keys, Aliases(routes, settings.model_prefix)
+    except PrefixError as error:
+        raise ConfigError(f"--model-prefix: {error}") from None
 
-    def __init__(self, settings: EdgeSettings, resolver: Resolver = resolve) -> None:
+
+class EdgeServer:
+    """One edge. `listen`, then `drain`; both once. `resolver` is for tests.
+
+    `shares_port`: other processes listen on the same one.
+    """
+
+    def __init__(
+        self, settings: EdgeSettings, resolver: Resolver = resolve, *, shares_port: bool = False
+    ) -> None:
+        """Raises ConfigError."""
         self.settings = settings
+        self._shares_port = shares_port
+        access, self._keys, self._aliases = prepare(settings)
         self.pool = Pool(
             [parse_target(worker) for worker in settings.worker],
             resolver=resolver,
             interval=settings.resolve_interval,
         )
-        self.edge = Edge(settings, self.pool, Admission(settings.max_requests), Metrics())
+        self.edge = Edge(settings, self.pool, Admission(settings.max_requests), Metrics(), access)
         self._runner = web.AppRunner(
             make_app(self.edge), handler_cancellation=True, access_log=None, shutdown_timeout=0.5
         )
         self._listener: asyncio.Server | None = None
+        self._looking = False
+        self._following: asyncio.Task[None] | None = None
         self.port = 0
 
     @property
@@ -58,6 +84,7 @@ class EdgeServer:
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
+        server.request_factory = rewriting(server.request_factory, self._aliases)
 
         def connect() -> Connection:
             return Connection(
@@ -74,7 +101,11 @@ class EdgeServer:
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(
-                connect, settings.host, settings.port, backlog=1024
+                connect,
+                settings.host,
+                settings.port,
+                backlog=1024,
+                reuse_port=self._shares_port or None,
             )
         except (OSError, socket.gaierror) as error:
             await self._runner.cleanup()
@@ -85,7 +116,25 @@ class EdgeServer:
                 f"cannot listen on {settings.host}:{settings.port}: {reason.lower()}"
             ) from None
         self.port = self._listener.sockets[0].getsockname()[1]
-        self.pool.start()
+        self._look()
+        if self._keys is not None:
+            self._following = asyncio.create_task(self._keys.follow())
+
+    async def find_workers(self, patience: float) -> None:
+        """Waits until one can answer, at most so many seconds: for who joins others that can."""
+        self._look()
+        with contextlib.suppress(TimeoutError):
+            await self.pool.until(lambda: self.pool.ready, patience)
+
+    async def read_keys(self) -> None:
+        """Reads the keys file again, if there is one."""
+        if self._keys is not None:
+            await self._keys.look_again(anyway=True)
+
+    def _look(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self.pool.start()
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Ends: nothing new, live requests finish within the grace, then they are told.
@@ -94,6 +143,8 @@ class EdgeServer:
         """
         edge = self.edge
         edge.admission.closed = True
+        if self._following is not None:
+            self._following.cancel()
         if self._listener is not None:
             self._listener.close()
         log.info("draining", in_flight=edge.admission.in_flight, grace=self.settings.drain_grace)

@@ -34,7 +34,7 @@ class Access(Protocol):
         ...
 
     def used(self, identity: Identity, model: str, prompt: int, completion: int) -> None:
-        """Tokens of an answer that was generated to its end."""
+        """Tokens of a request that a worker admitted; `completion` is 0 of one that was cut off."""
         ...
 
 

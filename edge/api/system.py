@@ -1,4 +1,4 @@
-"""What machines and people ask about the server itself."""
+"""What machines ask about the server itself, in the words of several kinds of servers."""
 
 from __future__ import annotations
 
@@ -6,29 +6,12 @@ from aiohttp import web
 
 from edge.metrics import CONTENT_TYPE
 from edge.reply import json_response
-from edge.state import EDGE
+from edge.state import EDGE, Edge
 
 
-async def about(request: web.Request) -> web.Response:
-    """GET /: what this is and how to call it."""
-    edge = request.app[EDGE]
-    return json_response(
-        {
-            "name": "caravan",
-            "description": "An OpenAI-compatible server of llama.cpp models.",
-            # The client's own word, of any bytes.
-            "base_url": f"{request.scheme}://{request.host.encode(errors='replace').decode()}/v1",
-            "models": sorted(edge.pool.models()),
-            "endpoints": [
-                "POST /v1/chat/completions",
-                "GET /v1/models",
-                "GET /v1/models/{id}",
-                "GET /health",
-                "GET /health/ready",
-                "GET /metrics",
-            ],
-        }
-    )
+def _is_ready(edge: Edge) -> bool:
+    """Whether a worker can answer, and this process takes requests."""
+    return edge.pool.ready and not edge.admission.closed
 
 
 async def health(request: web.Request) -> web.Response:
@@ -38,9 +21,9 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """GET /health/ready: a worker can answer, and this process takes requests."""
+    """GET /health/ready, /v2/health/ready: a worker can answer, and this process takes requests."""
     edge = request.app[EDGE]
-    is_ready = edge.pool.ready and not edge.admission.closed
+    is_ready = _is_ready(edge)
     workers = [
         {
             "address": worker.address,
@@ -61,3 +44,51 @@ async def metrics(request: web.Request) -> web.Response:
     edge = request.app[EDGE]
     text = edge.metrics.render(edge.pool.workers)
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
+
+
+async def live(request: web.Request) -> web.Response:
+    """GET /v2/health/live, as OpenVINO Model Server: the process is up."""
+    del request
+    return json_response({"live": True})
+
+
+async def config(request: web.Request) -> web.Response:
+    """GET /v1/config, as OpenVINO Model Server: each model, of which there is one version."""
+    pool = request.app[EDGE].pool
+    able = {worker.info.name for worker in pool.workers if worker.available and worker.info}
+    return json_response(
+        {
+            name: {
+                "model_version_status": [
+                    {
+                        "version": "1",
+                        "state": "AVAILABLE" if name in able else "LOADING",
+                        "status": {"error_code": "OK", "error_message": "OK"},
+                    }
+                ]
+            }
+            for name in sorted(pool.models())
+        }
+    )
+
+
+async def is_ready(request: web.Request) -> web.Response:
+    """GET /api/ready, as Aana."""
+    found = _is_ready(request.app[EDGE])
+    return json_response({"ready": found}, 200 if found else 503)
+
+
+async def status(request: web.Request) -> web.Response:
+    """GET /api/status, as Aana: RUNNING, DEPLOYING while no worker is ready yet, else UNHEALTHY."""
+    edge = request.app[EDGE]
+    if _is_ready(edge):
+        return json_response({"status": "RUNNING", "message": ""})
+    if edge.admission.closed:
+        return json_response({"status": "UNHEALTHY", "message": "The server is shutting down."})
+    known = bool(edge.pool.models())
+    return json_response(
+        {
+            "status": "UNHEALTHY" if known else "DEPLOYING",
+            "message": "No worker can answer." if known else "No worker has answered yet.",
+        }
+    )

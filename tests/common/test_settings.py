@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import Field
@@ -21,6 +22,15 @@ class Demo(Settings):
 
     worker: Names = ()
     """Addresses."""
+
+    idle_timeout: float = 1.0
+    """Seconds."""
+
+    scale: float | None = None
+    """A factor."""
+
+    level: Literal["low", "high"] = "low"
+    """One of two."""
 
     reflection: bool = True
     """A switch."""
@@ -118,3 +128,24 @@ def test_help_says_what_each_flag_is(capsys: pytest.CaptureFixture[str]):
 
     assert caught.value.code == 0
     assert "Size of the context." in capsys.readouterr().out
+
+
+def test_help_speaks_no_python(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        Demo.read("demo", ["--help"])
+
+    said = capsys.readouterr().out
+    for line in (
+        "--config FILE",
+        "--ctx-size N",
+        "--worker WORKER",
+        "--idle-timeout SECONDS",
+        "--scale NUMBER",
+        "--level {low,high}",
+        "--reflection, --no-reflection",
+        "DEMO_CTX_SIZE",
+    ):
+        assert line in said
+    for word in ("tuple", "int ", "float", "str "):
+        assert word not in said

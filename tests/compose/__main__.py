@@ -133,6 +133,7 @@ class Stack:
             "PARALLEL": "",
             "THREADS": "1",
             "LOG_LEVEL": "info",
+            "API_KEY": "",
             "IMAGE_PREFIX": "caravan",
             "IMAGE_TAG": "compose-test",
             "EDGE_MEMORY": "512m",

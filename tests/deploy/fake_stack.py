@@ -27,11 +27,11 @@ def edge(directory: Path, port: int) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state = "ready" if (directory / "alive").exists() else "loading"
-            ready = {"workers": [{"state": state}]}
-            body = ready if self.path == "/health/ready" else {"data": [{"id": "fake-model"}]}
-            self.send_response(200)
+            ready = {"workers": [{"state": state, "model": "fake-model"}]}
+            # All else may need a key.
+            self.send_response(200 if self.path == "/health/ready" else 401)
             self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
+            self.wfile.write(json.dumps(ready).encode())
 
         def log_message(self, *args: object) -> None:
             pass

@@ -134,3 +134,9 @@ def test_the_curl_line_survives_odd_names_and_leaves_the_embedding_model_out():
     text = up.welcome("http://u", ["caravan-demo-embed", "it's"], 1.0)
     assert "models: it's, caravan-demo-embed" in text
     assert """{"model": "it'"'"'s\"""" in text
+    assert "YOUR_KEY" not in text
+
+
+def test_the_curl_line_has_a_place_for_the_key_where_one_is_needed():
+    text = up.welcome("http://u", ["m"], 1.0, keys=True)
+    assert "-H 'authorization: Bearer YOUR_KEY' \\" in text

@@ -22,6 +22,7 @@ Write: TypeAlias = Callable[[str], None]
 
 _IN_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _OPENING = "{["
+_CDATA, _CDATA_END = "<![CDATA[", "]]>"
 
 
 @lru_cache(maxsize=256)
@@ -131,7 +132,7 @@ def _types(fields: heads.Fields, key: str, tool: Tool | None) -> frozenset[str]:
 
 
 @lru_cache(maxsize=128)
-def _until(close: str, *, lines: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def until(close: str, *, lines: bool = False) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """The end of a value, for a text that may go on, and for one that may not."""
     newline = "\\n?" if lines else ""
     full = f"{newline}(?P<full>{re.escape(close)})"
@@ -143,7 +144,15 @@ def _text_between(reader: Reader, write: Write, shape: Tagged) -> Steps[None]:
     write('"')
     if shape.lines:
         yield from reader.take("\n")
-    going, ending = _until(shape.close, lines=shape.lines)
+    close = shape.close
+    if shape.cdata and (yield from reader.take(_CDATA)):
+        close = _CDATA_END + close
+    yield from text_until(reader, write, close, lines=shape.lines)
+
+
+def text_until(reader: Reader, write: Write, close: str, *, lines: bool = False) -> Steps[None]:
+    """The rest of a text, with its last quote, up to behind `close`."""
+    going, ending = until(close, lines=lines)
     while True:
         match = (ending if reader.ended else going).search(reader.text, reader.at)
         end = match.start() if match else len(reader.text)
@@ -165,7 +174,12 @@ def _value_between(
     """A value whose meaning is known at its end only."""
     if shape.lines:
         yield from reader.take("\n")
-    going, ending = _until(shape.close, lines=shape.lines)
+    if shape.cdata and (yield from reader.take(_CDATA)):
+        # Only texts are written so.
+        types, close = types or frozenset({"string"}), _CDATA_END + shape.close
+    else:
+        close = shape.close
+    going, ending = until(close, lines=shape.lines)
     # Characters that have been searched.
     known = 0
     while True:

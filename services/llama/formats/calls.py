@@ -8,7 +8,18 @@ from functools import lru_cache
 
 from services.llama.formats import heads, texts
 from services.llama.formats.arguments import json_body, json_value, tagged
-from services.llama.formats.description import Calls, Inside, Json, Literals, Outside, Tagged
+from services.llama.formats.description import (
+    Body,
+    Calls,
+    Channels,
+    Elements,
+    Inside,
+    Json,
+    Literals,
+    Outside,
+    Tagged,
+)
+from services.llama.formats.elements import elements
 from services.llama.formats.literals import literals
 from services.llama.formats.markers import SPACE, beginnings
 from services.llama.formats.output import Output
@@ -27,13 +38,15 @@ _FUNCTION = "function"
 _MAX_NESTED = 1
 
 
-def opening(body: Json | Tagged | Literals) -> str:
+def opening(body: Body) -> str:
     """The character that arguments begin with."""
     match body:
         case Json():
             return "{"
         case Tagged():
             return body.parameter[0][0]
+        case Elements():
+            return body.mark[0]
         case Literals():
             return body.open
 
@@ -45,6 +58,8 @@ def _begun(calls: Calls) -> re.Pattern[str]:
     for each in calls.call:
         if isinstance(each, Outside) and isinstance(each.body, Tagged):
             found.update(heads.literals(each.body.parameter[0])[:1])
+        elif isinstance(each, Outside) and isinstance(each.body, Elements):
+            found.add(each.body.mark + "<")
     return re.compile(beginnings(found))
 
 
@@ -138,12 +153,18 @@ class CallReader:
                 pass
         yield from self._ending(calls)
 
-    def body(self, name: str, stops: frozenset[str]) -> Steps[None]:
-        """A call whose name is known already, with JSON as arguments."""
+    def body(self, name: str, id_: str, shape: Channels, stops: frozenset[str]) -> Steps[None]:
+        """A call of which the head was read already."""
         call = _Call(self._reader, self._output, certain=True)
-        call.named(name)
-        yield from json_body(self._reader, call.write, stops)
+        call.named(name, id_)
+        try:
+            yield from self._body(call, shape.body, stops)
+        except NotACallError:
+            self._break_off()
+            call.end()
+            return
         call.end()
+        yield from self._behind(shape.end)
 
     def _another(self, calls: Calls, *, listed: bool) -> Steps[bool]:
         """One more call without an opening, if there is one."""
@@ -231,16 +252,21 @@ class CallReader:
         name = fields["name"]
         for text in shape.strip:
             name = name.removeprefix(text).removesuffix(text)
-        id_ = fields.get("id") or heads.written(shape.id, **{**fields, "name": name})
+        id_ = heads.id_of(fields) or heads.written(shape.id, **{**fields, "name": name})
         call.named(name, "" if "{" in id_ else id_)
         call.start()
-        match shape.body:
+        yield from self._body(call, shape.body, self._stops)
+
+    def _body(self, call: _Call, body: Body, stops: frozenset[str]) -> Steps[None]:
+        match body:
             case Json():
-                yield from json_body(self._reader, call.write, self._stops)
+                yield from json_body(self._reader, call.write, stops)
             case Tagged():
-                yield from tagged(self._reader, call.write, shape.body, call.tool)
+                yield from tagged(self._reader, call.write, body, call.tool)
+            case Elements():
+                yield from elements(self._reader, call.write, body, call.tool)
             case Literals():
-                yield from literals(self._reader, call.write, shape.body, call.tool)
+                yield from literals(self._reader, call.write, body, call.tool)
 
     def _inside(self, call: _Call, shape: Inside, nested: int = 0) -> Steps[None]:
         reader = self._reader

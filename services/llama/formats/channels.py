@@ -24,6 +24,8 @@ class Messages:
         shape = self._shape
         self._stops = frozenset((*shape.start, *shape.heads, *shape.ends))
         self._found = markers(self._stops, "", 0)
+        around = [shape.open + head for head in shape.calls] if shape.open else []
+        self._call_heads = (*around, *shape.calls)
         # Whether the next message has begun, and the text that did.
         self._next = True
         self._begun = ""
@@ -38,11 +40,12 @@ class Messages:
         reader, output, shape = self._reader, self._output, self._shape
         self._next = False
         start = reader.mark = reader.tell()
-        kind, name = yield from self._head()
+        kind, name, id_ = yield from self._head()
         head = reader.since(start)
         reader.mark = None
         if kind == "call" and self._tools:
-            yield from self._calls.body(name.removeprefix(shape.namespace), self._stops)
+            name = name.removeprefix(shape.namespace)
+            yield from self._calls.body(name, id_, shape, self._stops)
             yield from reader.skip(SPACE)
         elif kind == "reasoning" and self._reasoning:
             output.thinking = shape.ends[0] + shape.start[0] + shape.content[0]
@@ -60,14 +63,14 @@ class Messages:
         while not self._next and not (reader.ended and reader.at == len(reader.text)):
             yield from self._text()
 
-    def _head(self) -> Steps[tuple[str, str]]:
-        """What the head says: a kind, and for a call the name. Stays before what is none."""
+    def _head(self) -> Steps[tuple[str, str, str]]:
+        """What the head says: a kind, of a call the name and id. Stays before what is none."""
         reader, shape = self._reader, self._shape
         start = reader.tell()
         for kind, known in (
             ("content", shape.content),
             ("reasoning", shape.reasoning),
-            ("call", shape.calls),
+            ("call", self._call_heads),
         ):
             try:
                 fields = yield from heads.read(reader, known)
@@ -75,8 +78,10 @@ class Messages:
                 reader.seek(start)
                 continue
             name = fields.get("name", "")
-            return (kind, name) if name not in shape.nobody else ("content", "")
-        return "content", ""
+            if name in shape.nobody:
+                break
+            return kind, name, heads.id_of(fields)
+        return "content", "", ""
 
     def _text(self, *, thought: bool = False, end: bool = False) -> Steps[None]:
         """The text up to behind the message's end, or to the next message. `end`: its end is text."""

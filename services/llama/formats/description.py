@@ -5,6 +5,7 @@ white space. In heads, a name in braces stands for what varies:
 
     {name}    the function's name        {key}     a parameter's name
     {id}      the call's id              {string}  "true" or "false": whether the value is a text
+    {code}    the same, ten small letters and digits where it is written
     {index}   a number, not used         {type}    JSON's name of the value's type
     {channel} a word, not used
 """
@@ -12,6 +13,7 @@ white space. In heads, a name in braces stands for what varies:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,18 @@ class Tagged:
     # Written after each parameter, and before the first.
     between: str = "\n"
     before: str = ""
+    # Whether a text may stand in `<![CDATA[…]]>`, and then hold `close`.
+    cdata: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """Arguments are elements named like them, and so are, inside of these, members of objects."""
+
+    # What precedes every tag, and stands in no text.
+    mark: str
+    # The elements of an array.
+    item: str = "item"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,9 @@ class Literals:
     # What is written for true, false and null.
     constants: tuple[str, str, str] = ("true", "false", "null")
     separator: str = ", "
+
+
+Body: TypeAlias = Json | Tagged | Elements | Literals
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +100,7 @@ class Outside:
 
     # The head, the way it is written first.
     heads: tuple[str, ...]
-    body: Json | Tagged | Literals
+    body: Body
     # What follows the arguments: each of them may be missing.
     end: tuple[str, ...] = ()
     # The call's id, if the head has no {id} and yet gives one.
@@ -117,6 +134,9 @@ class Calls:
     several: bool = True
 
 
+_JSON = Json()
+
+
 @dataclass(frozen=True, slots=True)
 class Channels:
     """Output is a series of messages, each with a head that says what it is."""
@@ -136,6 +156,15 @@ class Channels:
     nobody: tuple[str, ...] = ()
     # Whether an answer may hold more than one call.
     several: bool = False
+    # A call's arguments, and what follows them: each of it may be missing.
+    body: Body = _JSON
+    end: tuple[str, ...] = ()
+    # Around all calls of a message, and written between calls; None: what begins a message.
+    open: str = ""
+    close: str = ""
+    between: str | None = None
+    # The part of a call's head that proves that it is one, where what precedes the name does not.
+    proof: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from services.llama.formats.description import Calls, Format, Inside, Json, Outside, Tagged
+from services.llama.formats.description import (
+    Body,
+    Calls,
+    Elements,
+    Format,
+    Inside,
+    Json,
+    Literals,
+    Outside,
+    Tagged,
+)
 from services.llama.formats.lark import Lark
 from services.llama.formats.schemas import Tool
-from services.llama.formats.values import literal_members, tagged_members
+from services.llama.formats.values import element_members, literal_members, tagged_members
 
 Mode = Literal["required", "triggered"]
 Thinking = Literal["none", "optional", "open"]
@@ -53,7 +63,10 @@ def shape(family: Format) -> Shape:
     if family.channels is not None:
         channels = family.channels
         before = channels.calls[0].replace("{name}", channels.namespace + "{name}")
-        return Shape("", before, "", channels.start[0], "", channels.several)
+        between = channels.start[0] if channels.between is None else channels.between
+        return Shape(
+            channels.open, before, "".join(channels.end), between, channels.close, channels.several
+        )
     if not family.calls:
         raise Unsupported(f"{family.name} has no calls")
     calls = family.calls[0]
@@ -88,8 +101,9 @@ def trigger(family: Format) -> str | None:
     "": all of the output is constrained from its beginning, content too.
     """
     if family.channels is not None:
-        head = family.channels.calls[0].partition("{name}")[0] + family.channels.namespace
-        return head if family.channels.heads else ""
+        channels = family.channels
+        head = channels.calls[0].partition("{name}")[0] + channels.namespace
+        return channels.proof or channels.open or (head if channels.heads else "")
     calls = family.calls[0]
     marker = (calls.open or calls.call_open).strip()
     if marker:
@@ -173,10 +187,8 @@ def _calls(
         # In one text with what is between: the library reads texts as long as they go, and would
         # not see that one ends where another that begins alike goes on.
         more = f"{_choice(lark, family, tools, written.between + written.before, written)}*"
-    inside = len(behind) > len(written.begin)
-    before = written.before[len(behind) - len(written.begin) :] if inside else written.before
-    begin = "" if inside else written.begin[len(behind) :]
-    first = _choice(lark, family, tools, begin + before, written)
+    rest = written.first[written.first.index(behind) + len(behind) :]
+    first = _choice(lark, family, tools, rest, written)
     return f"{first} {more} {lark.literal(written.end)}"
 
 
@@ -191,18 +203,23 @@ def _choice(lark: Lark, family: Format, tools: Sequence[Tool], before: str, writ
 
 
 def _arguments(lark: Lark, family: Format, tool: Tool) -> str:
-    body: Any = Json()
-    if family.channels is None:
-        call = family.calls[0].call[0]
-        body = call.body if isinstance(call, Outside) else body
-    match body:
+    match _body(family):
         case Json():
             parameters = {"type": "object", **tool.parameters}
             return lark.json(parameters)
-        case Tagged():
+        case Tagged() as body:
             return tagged_members(lark, body, tool)
-        case _:
+        case Elements() as body:
+            return element_members(lark, body, tool)
+        case Literals() as body:
             return literal_members(lark, body, tool)
+
+
+def _body(family: Format) -> Body:
+    if family.channels is not None:
+        return family.channels.body
+    call = family.calls[0].call[0]
+    return call.body if isinstance(call, Outside) else Json()
 
 
 def _thinking(lark: Lark, family: Format, thinking: Thinking) -> str:
@@ -240,14 +257,11 @@ def _with_content(lark: Lark, family: Format, written: Shape, tools: Sequence[To
 def example(family: Format, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """A text with these calls where arguments are JSON. Raises Unsupported where they are not."""
     written = shape(family)
-    body = Json() if family.channels is not None else None
-    if body is None:
-        call = family.calls[0].call[0]
-        if isinstance(call, Outside) and not isinstance(call.body, Json):
-            raise Unsupported(f"{family.name}: arguments are no JSON")
+    if not isinstance(_body(family), Json):
+        raise Unsupported(f"{family.name}: arguments are no JSON")
     texts = []
     for at, (name, arguments) in enumerate(calls):
         before = written.before.replace("{name}", name).replace("{index}", str(at))
-        before = before.replace("{id}", f"{at:09}")
+        before = before.replace("{id}", f"{at:09}").replace("{code}", f"{at:010}")
         texts.append(before + json.dumps(arguments, ensure_ascii=False) + written.after)
     return written.begin + written.between.join(texts) + written.end

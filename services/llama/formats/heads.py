@@ -9,11 +9,12 @@ from functools import lru_cache
 from services.llama.formats.markers import SPACE
 from services.llama.formats.reader import NotACallError, Reader, Steps
 
-_FIELD = re.compile(r"\{(name|id|index|key|string|type|channel)\}")
+_FIELD = re.compile(r"\{(name|id|code|index|key|string|type|channel)\}")
 _MAX_WORD = 256
 _CHARACTERS = {
     "name": re.compile(r"[\w.\-]*"),
     "id": re.compile(r"[\w.\-:]*"),
+    "code": re.compile(r"[\w.\-:]*"),
     "index": re.compile(r"[0-9]*"),
     "key": re.compile(r"[^<>\"\r\n]*"),
     "string": re.compile(r"[a-z]*"),
@@ -63,6 +64,11 @@ def literals(head: str) -> list[str]:
 def written(head: str, **fields: str) -> str:
     """The head with the fields filled in; others stay."""
     return _FIELD.sub(lambda found: fields.get(found[1], found[0]), head)
+
+
+def id_of(fields: Fields) -> str:
+    """The call's id that a head held; "" if it held none."""
+    return fields.get("id") or fields.get("code", "")
 
 
 def read(reader: Reader, heads: tuple[str, ...], opening: str = "") -> Steps[Fields]:

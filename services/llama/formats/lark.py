@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_FIELDS = {"index": "/[0-9]{1,3}/", "id": "/[A-Za-z0-9]{9}/"}
-_FIELD = re.compile(r"\{(name|id|index|key|string|type)\}")
+_FIELDS = {"index": "/[0-9]{1,3}/", "id": "/[A-Za-z0-9]{9}/", "code": "/[a-z0-9]{10}/"}
+_FIELD = re.compile(r"\{(name|id|code|index|key|string|type)\}")
 # White space in JSON as `constrain` allows it: small models fall into endless white space.
 _JSON = {
     "whitespace_pattern": r"[ ]|\n[ \t]{0,20}",

@@ -82,6 +82,23 @@ def resolve(reference: str, root: Any) -> Any:
     return found if reference.startswith("#") else None
 
 
+def inner(schema: Any, root: Any, key: str | None, depth: int = 0) -> Any:
+    """The schema of a member, or with None of an array's items; None if nothing is known."""
+    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
+        return None
+    if isinstance(schema.get("$ref"), str):
+        return inner(resolve(schema["$ref"], root), root, key, depth + 1)
+    holder = schema.get("properties") if key is not None else schema
+    name = key if key is not None else "items"
+    if isinstance(holder, Mapping) and isinstance(holder.get(name), Mapping):
+        return holder[name]
+    for of in ("anyOf", "oneOf", "allOf"):
+        if isinstance(schema.get(of), list):
+            found = (inner(each, root, key, depth + 1) for each in schema[of])
+            return next((each for each in found if each is not None), None)
+    return None
+
+
 def type_of(value: Any) -> str:
     """JSON's name of a value's type."""
     match value:

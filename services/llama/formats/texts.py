@@ -7,8 +7,10 @@ from functools import lru_cache
 
 from services.llama.formats import heads
 from services.llama.formats.description import (
+    Body,
     Calls,
     Channels,
+    Elements,
     Format,
     Literals,
     Outside,
@@ -90,7 +92,8 @@ def every(family: Format, *, tools: bool = True, reasoning: bool = True) -> list
         each = family.channels
         for head in (*each.content, *each.reasoning, *each.calls):
             found += heads.literals(head)
-        found += [*each.start, *each.ends, *each.heads]
+        found += [*each.start, *each.ends, *each.heads, each.open, each.close, *each.end]
+        found += _body(each.body)
     return [text.strip() for text in found if text.strip()]
 
 
@@ -98,12 +101,19 @@ def _outside(shape: Outside) -> list[str]:
     found = [*shape.end]
     for head in shape.heads:
         found += heads.literals(head)
-    if isinstance(shape.body, Tagged):
-        found.append(shape.body.close)
-        for head in shape.body.parameter:
+    return found + _body(shape.body)
+
+
+def _body(body: Body) -> list[str]:
+    found: list[str] = []
+    if isinstance(body, Tagged):
+        found.append(body.close)
+        for head in body.parameter:
             found += heads.literals(head)
-    elif isinstance(shape.body, Literals):
-        found += shape.body.quotes
+    elif isinstance(body, Elements):
+        found.append(body.mark)
+    elif isinstance(body, Literals):
+        found += body.quotes
     return found
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from services.llama.formats.description import Literals, Tagged
+from services.llama.formats.description import Elements, Literals, Tagged
 from services.llama.formats.lark import Lark
 from services.llama.formats.schemas import Tool, resolve, type_of, value_types
 
@@ -41,9 +41,72 @@ def _between(lark: Lark, tool: Tool, key: str, shape: Tagged, *, is_text: bool) 
         texts = (each if isinstance(each, str) else json.dumps(each) for each in known)
         return f"({' | '.join(map(lark.literal, texts))}) {lark.literal(close)}"
     if is_text:
+        if shape.cdata:
+            marked = f"{lark.literal('<![CDATA[')} {lark.until(']]>' + shape.close)}"
+            return f"({marked} | {lark.until(shape.close)})"
         # The newline before it is left to the model: a parser takes the end without one too.
         return lark.until(shape.close)
     return f"{lark.json(_with_definitions(schema, tool.parameters))} {lark.literal(close)}"
+
+
+def element_members(lark: Lark, shape: Elements, tool: Tool) -> str:
+    """Elements in the declared order."""
+    return _Elements(lark, shape, tool.parameters).members(tool.parameters, 0)
+
+
+class _Elements:
+    """Elements of one tool."""
+
+    def __init__(self, lark: Lark, shape: Elements, root: Mapping[str, Any]) -> None:
+        self._lark, self._shape, self._root = lark, shape, root
+
+    def members(self, schema: Mapping[str, Any], depth: int) -> str:
+        required = _required(schema)
+        found = []
+        for key, inner in (schema.get("properties") or {}).items():
+            element = self._element(key, inner, depth)
+            found.append(element if key in required else f"({element})?")
+        return " ".join(found)
+
+    def _element(self, key: str, schema: Any, depth: int) -> str:
+        """A value by its schema; if that is not simple, any value."""
+        lark, mark = self._lark, self._shape.mark
+        schema = _resolved(schema, self._root)
+        known = _constants(schema)
+        types = value_types(schema, self._root)
+        begin, end = lark.literal(f"{mark}<{key}>"), f"{mark}</{key}>"
+        close = lark.literal(end)
+        if known is not None and all(type_of(each) not in {"array", "object"} for each in known):
+            texts = (each if isinstance(each, str) else json.dumps(each) for each in known)
+            return f"{begin} ({' | '.join(map(lark.literal, texts))}) {close}"
+        text = f"{lark.until(mark)} {lark.literal(end.removeprefix(mark))}"
+        if types == {"string"}:
+            return f"{begin} {text}"
+        if types and not types & {"string", "array", "object"}:
+            value = lark.json(_with_definitions(schema, self._root))
+            return f"{begin} {value} {close}"
+        if types == {"array"} and depth < _MAX_DEPTH:
+            item = self._element(self._shape.item, schema.get("items"), depth + 1)
+            least, most = schema.get("minItems", 0), schema.get("maxItems")
+            return f"{begin} ({item}){{{least},{'' if most is None else most}}} {close}"
+        if types == {"object"} and "properties" in schema and depth < _MAX_DEPTH:
+            return f"{begin} {self.members(schema, depth + 1)} {close}"
+        more = f"({lark.until(mark)} {self._any()})*"
+        return f"{begin} {more} {text}"
+
+    def _any(self) -> str:
+        """An element of any name, behind its mark.
+
+        What precedes a tag is one text with the mark, also where it is empty: the library could not
+        tell a text from the mark alone.
+        """
+        lark = self._lark
+        name, close = "/[A-Za-z_][A-Za-z0-9_]{0,40}/", lark.literal(">")
+        text = lark.until(self._shape.mark)
+        opening, closing = lark.literal("<"), lark.literal("</")
+        return lark.rule(
+            "any", f"{opening} {name} {close} ({text} any)* {text} {closing} {name} {close}"
+        )
 
 
 def literal_members(lark: Lark, shape: Literals, tool: Tool) -> str:

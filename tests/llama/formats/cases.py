@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from tests.llama.formats import cases_inside, cases_outside, cases_tagged
+from tests.llama.formats import cases_inside, cases_newer, cases_outside, cases_tagged
 from tests.llama.formats.kit import CASES, PARIS, TOOLS, Case, T, W
 from tests.llama.formats.kit import ROME as _ROME
 from tests.llama.formats.written import WRITTEN
 
 __all__ = ["CASES", "PARIS", "TOOLS", "WRITTEN", "Case"]
 # Imported for the cases they add.
-assert all((cases_inside, cases_outside, cases_tagged))
+assert all((cases_inside, cases_newer, cases_outside, cases_tagged))
 
 # Every family: nothing special.
-for name in sorted(set(WRITTEN) - {"harmony", "functionary-v3.2"}):
+for name in sorted(set(WRITTEN) - {"harmony", "functionary-v3.2", "solar-open", "muse-glimmer"}):
     CASES += [
         Case(name, "Hello, world!", content="Hello, world!"),
         Case(name, "  a\n\n b  \n", content="  a\n\n b  \n"),
@@ -23,7 +23,11 @@ for name in sorted(set(WRITTEN) - {"harmony", "functionary-v3.2"}):
 
 
 def _ids(family: str, name: str, at: int) -> tuple[str, ...]:
-    return {"mistral-ids": ("abcdef123",), "kimi-k2": (f"functions.{name}:{at}",)}.get(family, ())
+    return {
+        "mistral-ids": ("abcdef123",),
+        "kimi-k2": (f"functions.{name}:{at}",),
+        "solar-open": (f"{'ab'[at]}1b2c3d4e5",),
+    }.get(family, ())
 
 
 CASES += [

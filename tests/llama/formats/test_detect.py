@@ -39,14 +39,18 @@ TEMPLATES = {
     "llama4": "<|header_start|>assistant<|header_end|>",
     "minimax-m1": "<tool_calls>\n{...}\n</tool_calls>",
     "minimax-m2": '<minimax:tool_call><invoke name="n">',
+    "minimax-m3": "{% set ns_token = ']<]minimax[>[' %}{{ ns_token ~ '<tool_call>' }}",
+    "minicpm5": '<|im_start|><function name="n"><param name="k">v</param></function>',
     "mistral": "[INST][TOOL_CALLS][",
     "mistral-args": "[INST][TOOL_CALLS]n[ARGS]",
     "mistral-ids": "[INST][TOOL_CALLS]n[CALL_ID]i[ARGS]",
+    "muse-glimmer": "<|start|>assistant<|message|><atem:function_calls>",
     "nemotron": "<TOOLCALL>[",
     "olmo3": "<function_calls>",
     "phi-4": "<|tool|>...<|/tool|>",
     "qwen3-coder": "<tool_call>\n<function=n>\n<parameter=k>\n",
     "seed-oss": "<seed:tool_call>\n<function=n>\n<parameter=k>",
+    "solar-open": "<|begin|>assistant<|tool_call:begin|>i<|tool_call:args|>{}",
     "smollm3": "Reasoning Mode: /think You are SmolLM",
 }
 BY_TOKENS = {"internlm": ("<|im_start|>{{ x }}", ["<|action_start|>", "<|plugin|>"])}

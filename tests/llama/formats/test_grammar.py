@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import random
 
@@ -22,12 +23,13 @@ from services.llama.formats import (
     parse,
     trigger,
 )
-from services.llama.formats.description import Literals, Outside, Tagged
+from services.llama.formats.description import Elements, Literals, Outside, Tagged
 from services.llama.formats.grammar import example, shape
 from services.llama.interface import SpecialToken
 from tests.llama.constrained import allowed
 from tests.llama.fake_runtime import EOS, FakeVocabulary
 from tests.llama.formats.cases import PARIS, WRITTEN
+from tests.llama.formats.cases_newer import block, element, invoke
 
 TOOLS = (
     Tool(
@@ -58,6 +60,10 @@ TOOLS = (
 )
 # Their triggers would be what content begins with too.
 NO_TRIGGER = {"firefunction", "llama4"}
+
+
+# What precedes a trigger that is not the beginning of a call.
+BEFORE = {"muse-glimmer": " to=get_weather"}
 
 
 @functools.cache
@@ -124,12 +130,19 @@ def sample(found: Grammar, seed: int, ends: list[str]) -> str:
 def ends_of(family: str) -> list[str]:
     """What ends texts, and things that look like it."""
     found = ['"', "</", "\n"]
-    for calls in by_name(family).calls[:1]:
+    description = by_name(family)
+    bodies = [description.channels.body] if description.channels else []
+    for calls in description.calls[:1]:
         shape = calls.call[0]
-        if isinstance(shape, Outside) and isinstance(shape.body, Tagged):
-            found += [shape.body.close] * 3
-        elif isinstance(shape, Outside) and isinstance(shape.body, Literals):
-            found += [*shape.body.quotes] * 2
+        bodies += [shape.body] if isinstance(shape, Outside) else []
+    for body in bodies:
+        match body:
+            case Tagged():
+                found += [body.close, "]]>" * body.cdata + body.close] * 2
+            case Elements():
+                found += [f"{body.mark}</{key}>" for key in ("city", "x", "item")]
+            case Literals():
+                found += [*body.quotes] * 2
     return found
 
 
@@ -142,10 +155,10 @@ def test_what_is_allowed_is_read_as_calls_with_valid_arguments(family, mode):
             grammar(description, TOOLS, mode)
         return
     found = compiled(grammar(description, TOOLS, mode))
-    behind = trigger(description) if mode == "triggered" else ""
+    behind = BEFORE.get(family, "") + (trigger(description) or "") if mode == "triggered" else ""
     seen = set()
     for seed in range(12):
-        text = (behind or "") + sample(found, seed, ends_of(family))
+        text = behind + sample(found, seed, ends_of(family))
         parsed = parse(description, text, TOOLS)
         if family == "functionary-v3.2" and mode == "triggered":
             if not parsed.calls:
@@ -187,6 +200,7 @@ def test_what_the_family_writes_is_allowed(family):
         "kimi-k2",
         "harmony",
         "command-r7b",
+        "solar-open",
     ],
 )
 def test_calls_written_by_hand_are_allowed_and_read_again(family):
@@ -270,8 +284,40 @@ def test_triggers_begin_calls_and_nothing_before_them_does():
         assert (text is None) == (name in NO_TRIGGER)
         if text:
             parser = Parser(description, TOOLS)
-            assert parser.feed(text) == []
-            assert shape(description).first.startswith(text)
+            before = BEFORE.get(name, "")
+            assert parser.feed(before + text) == []
+            assert (
+                shape(description).first.replace("{name}", "get_weather").startswith(before + text)
+            )
+
+
+@pytest.mark.parametrize(
+    ("inside", "fits"),
+    [
+        ((element("x", "free"), element("list", element("item", element("a", "1")))), True),
+        ((element("x", element("k", "v"), element("l", element("item", "1"))),), True),
+        ((element("list", element("item", element("a", "one"))),), False),
+        ((element("list"),), False),
+        ((element("item", "1"),), False),
+    ],
+)
+def test_elements_are_as_the_schema_says(inside, fits):
+    items = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    properties = {"x": {}, "list": {"type": "array", "items": items, "minItems": 1}}
+    tool = Tool("f", {"type": "object", "properties": properties})
+    text = block(invoke("f", *inside))
+    mark = "]<]minimax[>["
+    m3 = by_name("minimax-m3")
+    assert takes(compiled(grammar(m3, (tool,))), text) == fits
+    # Where the mark is a token, no text holds it.
+    found = compiled(grammar(m3, (tool,), special={mark: 258}), (mark,)).matcher()
+    pieces = text.split(mark)[1:]
+    tokens = list(itertools.chain.from_iterable((258, *piece.encode()) for piece in pieces))
+    taken = 0
+    while taken < len(tokens) and tokens[taken] in allowed(found, 259):
+        found.accept(tokens[taken])
+        taken += 1
+    assert (taken == len(tokens) and EOS in allowed(found, 259)) == fits
 
 
 def test_arguments_without_a_schema_are_any_object():

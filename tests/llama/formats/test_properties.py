@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.llama.formats import Parsed, Parser, by_name, names, parse
-from services.llama.formats.description import Json, Literals, Outside, Tagged
+from services.llama.formats.description import Elements, Json, Literals, Outside, Tagged
 from services.llama.formats.texts import every
 from tests.llama.formats.cases import CASES, PARIS, TOOLS
 
@@ -118,9 +118,9 @@ def test_without_tools_and_reasoning_all_is_content(family, data):
         assert not parse(description, text, reasoning=False).calls
 
 
-def _bodies() -> dict[str, Literals | Tagged]:
+def _bodies() -> dict[str, Elements | Literals | Tagged]:
     """Of the families that write no JSON: how they write arguments."""
-    found: dict[str, Literals | Tagged] = {}
+    found: dict[str, Elements | Literals | Tagged] = {}
     for name in names():
         for calls in by_name(name).calls[:1]:
             shape = calls.call[0]
@@ -140,13 +140,16 @@ def test_arguments_that_are_made_json_are_json(family, body, data):
     )
     if isinstance(body, Literals):
         own = [body.open, body.close, *body.quotes]
+    elif isinstance(body, Elements):
+        own = [f"{body.mark}<{close}{key}>" for close in ("", "/") for key in ("city", "x", "item")]
     else:
         own = [body.parameter[0].replace("{key}", key) for key in ("city", "days", "x")]
         own.append(body.close)
     pieces = data.draw(
         st.lists(st.one_of(st.sampled_from(own), st.sampled_from(_COMMON)), max_size=12)
     )
-    parsed = parse(by_name(family), start + "get_weather" + "".join(pieces), TOOLS)
+    rest = "".join(pieces) if family not in {"minimax-m3", "minicpm5"} else '">' + "".join(pieces)
+    parsed = parse(by_name(family), start + "get_weather" + rest, TOOLS)
     for call in parsed.calls:
         if by_name(family).name != "glm-4.5" or call.arguments[:1] == "{":
             assert isinstance(json.loads(call.arguments), dict)

@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001 -- the fullwidth bars are DeepSeek's
 from __future__ import annotations
 
+from tests.llama.formats.cases_newer import M3, MINI, MUSE, SOLAR
 from tests.llama.formats.cases_outside import KIMI, R1, V31, M
 from tests.llama.formats.cases_tagged import QWEN, Q
 from tests.llama.formats.kit import ROME, T, W
@@ -68,13 +69,17 @@ WRITTEN = {
     "llama4": f"[{_PYTHON}, get_time()]",
     "minimax-m1": f"<tool_calls>\n{_LINES}\n</tool_calls>",
     "minimax-m2": '<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Rome</parameter>\n<parameter name="days">3</parameter>\n</invoke>\n<invoke name="get_time">\n</invoke>\n</minimax:tool_call>',
+    "minimax-m3": M3,
+    "minicpm5": MINI,
     "mistral": f"[TOOL_CALLS]{_LIST}",
     "mistral-args": _ARGS,
     "mistral-ids": _ARGS.replace("[ARGS]", "[CALL_ID]abcdef123[ARGS]"),
+    "muse-glimmer": MUSE,
     "nemotron": f"<TOOLCALL>{_LIST}</TOOLCALL>",
     "olmo3": f"<function_calls>{_PYTHON}\nget_time()</function_calls>",
     "phi-4": f"<|tool_call|>{_LIST}<|/tool_call|>",
     "qwen3-coder": QWEN + "\n<tool_call>\n<function=get_time>\n</function>\n</tool_call>",
     "seed-oss": "<seed:tool_call>\n<function=get_weather>\n<parameter=city>Rome</parameter>\n<parameter=days>3</parameter>\n</function>\n</seed:tool_call>\n<seed:tool_call>\n<function=get_time>\n</function>\n</seed:tool_call>",
     "smollm3": _HERMES,
+    "solar-open": SOLAR,
 }

@@ -10,6 +10,8 @@ GENERIC = inside.GENERIC
 FAMILIES: tuple[Format, ...] = (
     channelled.HARMONY,
     channelled.FUNCTIONARY_3_2,
+    channelled.SOLAR_OPEN,
+    channelled.MUSE_GLIMMER,
     outside.FUNCTIONARY_3_1,
     tagged.DEEPSEEK_V3_2,
     tagged.DEEPSEEK_V4,
@@ -20,6 +22,8 @@ FAMILIES: tuple[Format, ...] = (
     tagged.HUNYUAN,
     tagged.GLM,
     tagged.MINIMAX_M2,
+    tagged.MINIMAX_M3,
+    tagged.MINICPM_5,
     tagged.SEED_OSS,
     tagged.QWEN3_CODER,
     literal.GEMMA_4,

@@ -23,7 +23,7 @@ _TOOL_CALL = Calls(
 )
 
 # Hermes, Qwen 2.5 and 3, QwQ, Granite 4, MiMo, Bielik, Reka, EXAONE 4 and many more.
-HERMES = Format(name="hermes", signs=(("<tool_call>", "!]<]minimax[>["),), calls=(_TOOL_CALL,))
+HERMES = Format(name="hermes", signs=(("<tool_call>",),), calls=(_TOOL_CALL,))
 
 SMOLLM3 = Format(
     name="smollm3",

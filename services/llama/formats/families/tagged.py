@@ -4,7 +4,15 @@
 
 from __future__ import annotations
 
-from services.llama.formats.description import Calls, Format, Inside, Outside, Reasoning, Tagged
+from services.llama.formats.description import (
+    Calls,
+    Elements,
+    Format,
+    Inside,
+    Outside,
+    Reasoning,
+    Tagged,
+)
 from services.llama.formats.families.shapes import QWEN_FUNCTION
 
 # Qwen3-Coder, Qwen 3.5, Nemotron 3, Step 3.5.
@@ -139,6 +147,44 @@ DEEPSEEK_V4 = Format(
     name="deepseek-v4",
     signs=(("｜DSML｜", "tool_calls>"),),
     calls=(_TOOL_CALLS, _FUNCTION_CALLS),
+)
+
+# Values may be objects and arrays, and then are written as elements too.
+_M3 = "]<]minimax[>["
+MINIMAX_M3 = Format(
+    name="minimax-m3",
+    signs=((_M3,),),
+    calls=(
+        Calls(
+            call=(
+                Outside(
+                    (f'{_M3}<invoke name="{{name}}">',), Elements(_M3), end=(f"{_M3}</invoke>",)
+                ),
+            ),
+            open=f"{_M3}<tool_call>\n",
+            close=f"\n{_M3}</tool_call>",
+            separator="\n",
+        ),
+    ),
+    reasoning=(Reasoning("<mm:think>", "</mm:think>"),),
+)
+
+MINICPM_5 = Format(
+    name="minicpm5",
+    signs=(('<function name="', '<param name="'),),
+    calls=(
+        Calls(
+            call=(
+                Outside(
+                    ('{name}">',),
+                    Tagged(('<param name="{key}">',), "</param>", between="", cdata=True),
+                    end=("</function>",),
+                ),
+            ),
+            open='<function name="',
+            again="\n",
+        ),
+    ),
 )
 
 KIMI_K3 = Format(

@@ -76,21 +76,32 @@ def system(request: CountRequest) -> list[str]:
 
 
 def turns(request: CountRequest) -> Iterator[Turn]:
-    """The conversation; a last turn of the assistant with nothing in it is none."""
+    """The conversation; a last turn of the assistant with nothing in it is none.
+
+    Instructions within it are in the user's turn, in the marks that Claude Code gives them there:
+    most templates know instructions only at the beginning.
+    """
     turn: Turn | None = None
     for at, message in enumerate(request.messages):
         # Its only purpose is to fail validation.
         assert not isinstance(message, OtherMessage)
-        found = blocks(message.content)
-        if turn is not None and turn.role == message.role:
+        role, found = message.role, blocks(message.content)
+        if role == "system" and turn is not None and turn.role != "system":
+            role, found = "user", [_reminder(block) for block in found]
+        if turn is not None and turn.role == role:
             turn.blocks += found
             turn.at = at
             continue
         if turn is not None:
             yield turn
-        turn = Turn(message.role, at, found)
+        turn = Turn(role, at, found)
     if turn is not None and (turn.blocks or turn.role != "assistant"):
         yield turn
+
+
+def _reminder(block: TextBlock) -> TextBlock:
+    text = f"<system-reminder>\n{block.text}\n</system-reminder>\n"
+    return TextBlock(type="text", text=text)
 
 
 def blocks(content: Any) -> list[Any]:

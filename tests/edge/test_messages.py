@@ -85,7 +85,9 @@ async def events(edge: RunningEdge, **fields: Any) -> list[dict[str, Any]]:
 
 async def test_a_whole_answer(client: anthropic.AsyncAnthropic, worker: ScriptedWorker) -> None:
     worker.backend.script = Script(cached_tokens=3)
-    answer = await client.messages.create(**body(stop_sequences=["x"], extra_body={"temperature": 0, "top_k": 4}))
+    answer = await client.messages.create(
+        **body(stop_sequences=["x"], extra_body={"temperature": 0, "top_k": 4})
+    )
     assert answer.id.startswith("msg_")
     assert (answer.type, answer.role, answer.model) == ("message", "assistant", "scripted")
     assert [(block.type, getattr(block, "text", "")) for block in answer.content] == [

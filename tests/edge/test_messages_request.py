@@ -88,8 +88,18 @@ def test_system() -> None:
     assert messages(ASK, system="s")[0] == said(pb.ROLE_SYSTEM, "s")
     assert messages(ASK, system=[text("a"), text("b")])[0] == said(pb.ROLE_SYSTEM, "a", "b")
     assert [m.role for m in messages(ASK, system="")] == [pb.ROLE_USER]
+    assert messages({"role": "system", "content": "s"}, ASK)[0] == said(pb.ROLE_SYSTEM, "s")
+
+
+def test_instructions_within_the_conversation_are_the_users() -> None:
     within = {"role": "system", "content": "s"}
-    assert messages(ASK, within, ASK)[1] == said(pb.ROLE_SYSTEM, "s")
+    reminder = "<system-reminder>\ns\n</system-reminder>\n"
+    assert messages(ASK, within) == [said(pb.ROLE_USER, "hi", reminder)]
+    found = messages(ASK, assistant(USE), within, user(RESULT))
+    assert found[2:] == [
+        said(pb.ROLE_TOOL, "21", tool_call_id="t1"),
+        said(pb.ROLE_USER, reminder),
+    ]
 
 
 def test_a_billing_header_is_no_part_of_the_prompt() -> None:

@@ -94,4 +94,6 @@ async def _render(
     wanted = chat_to_proto.translate(chat, 0, model.capabilities)
     chat_to_proto.check_model(wanted, model)
     question = pb.RenderPromptRequest(chat=wanted.chat, with_token_ids=with_token_ids)
-    return await calling.call(intake, "RenderPrompt", question, pb.RenderPromptResponse)
+    return await calling.call(
+        intake, "RenderPrompt", question, pb.RenderPromptResponse, token_request.CHAT
+    )

@@ -147,6 +147,8 @@ def _tokens(path: str) -> str | None:
 
 
 DETOKENIZE = Names("tokens", _tokens)
+# Images and sounds have no token ids.
+CHAT = Names(field=lambda path: "messages" if path == "with_token_ids" else field_param(path))
 
 
 def _chat(body: dict[str, Any], strict: bool) -> ChatRequest:

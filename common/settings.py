@@ -124,12 +124,16 @@ def _config_path(cls: type[BaseSettings]) -> Path | None:
 
 # What follows a flag in the help text, by its type; else it is the last word of the flag's name.
 _WORDS: Final = {"int": "N", "float": "NUMBER", "Path": "FILE"}
-_SECONDS: Final = frozenset({"timeout", "interval", "grace", "delay", "deadline", "unload"})
+_SECONDS: Final = frozenset({"timeout", "interval", "grace", "delay", "deadline", "unload", "ttl"})
+# Defaults of which there is nothing to say.
+_NOTHING: Final = ("None", "()", "")
 
 
 def _add_flag(parser: ArgumentParser, *names: str, **options: Any) -> Action:
     if "metavar" in options:
         options["metavar"] = _word(names[-1], str(options["metavar"]))
+    for nothing in _NOTHING:
+        options["help"] = str(options.get("help") or "").replace(f" (default: {nothing})", "")
     return parser.add_argument(*names, **options)
 
 

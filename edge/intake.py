@@ -66,7 +66,11 @@ async def admitted(request: web.Request) -> AsyncIterator[Intake]:
     edge.admission.check()
     raw = await body.read(request, settings.max_body_bytes, settings.body_timeout)
     with edge.admission.admit():
-        yield Intake(request, edge, ctx, jsonbody.parse(raw))
+        intake = Intake(request, edge, ctx, jsonbody.parse(raw))
+        if intake.of_path:
+            # It goes before the body's, in every API.
+            intake.body["model"] = intake.of_path
+        yield intake
 
 
 def default_model(setting: str, served: Collection[str]) -> str:

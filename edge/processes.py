@@ -9,6 +9,7 @@ serves nothing. A child whose parent is gone sees the end of its standard input 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -154,16 +155,15 @@ class Parent:
 
     def _pass_on(self, number: int) -> None:
         for process in self._running.values():
-            process.send_signal(number)
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> None:
     """Until the event, at most so long."""
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-    except TimeoutError:
-        pass
 
 
 def reserve(host: str, port: int) -> socket.socket:

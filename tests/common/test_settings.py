@@ -147,5 +147,5 @@ def test_help_speaks_no_python(capsys: pytest.CaptureFixture[str], monkeypatch: 
         "DEMO_CTX_SIZE",
     ):
         assert line in said
-    for word in ("tuple", "int ", "float", "str "):
+    for word in ("tuple", "int ", "float", "str ", "None", "()"):
         assert word not in said

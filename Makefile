@@ -39,9 +39,6 @@ soak: $(STAMP) ## 2,000 mixed requests to the engine over llama.cpp; a minute or
 fuzz: $(STAMP) ## 10,000 hostile bodies and requests drawn from the description; some minutes
 	@$(PY) -m pytest -m fuzz $(ARGS)
 
-clients-test: $(STAMP) ## clients that people use, each in an environment of its own, over the demo model
-	@$(PY) -m tests.clients $(ARGS)
-
 lint: $(STAMP) ## formatting, lint, layering, contract style
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -78,6 +75,9 @@ UV := .uv/bin/uv
 $(UV):
 	python3 -m venv .uv && .uv/bin/pip install --quiet uv==0.13.8
 
+clients-test: $(STAMP) $(UV) ## clients that people use, each in an environment of its own, over the demo model
+	@$(PY) -m tests.clients $(ARGS)
+
 # llama-cpp-python is left out: deploy/llama_wheel.py builds it, with a hash of its own.
 LOCK := $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-package llama-cpp-python --no-header --no-annotate
@@ -88,7 +88,7 @@ lock: $(UV) ## pin what pyproject.toml asks for, with hashes (UPGRADE=1: everyth
 	$(LOCK) -c requirements/dev.txt -o requirements/edge.txt
 
 clean: ## remove what was built here (not the cache of llama.cpp wheels)
-	rm -rf $(VENV) .uv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .uv tests/clients/.cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): $(INPUTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from http import HTTPStatus
+from http.client import responses
 from typing import Any, Final
 
 from edge.anthropic import errors as anthropic
@@ -263,7 +263,7 @@ class _Writer:
 
 def _phrase(status: int) -> str:
     # 529 is Anthropic's own.
-    return HTTPStatus(status).phrase if status in HTTPStatus else "Overloaded"
+    return responses.get(status, "Overloaded")
 
 
 def _headers(retry: bool = False) -> Json:

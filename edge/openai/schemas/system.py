@@ -39,3 +39,43 @@ class Readiness(TypedDict):
 
     status: Literal["ready", "not ready"]
     workers: list[WorkerState]
+
+
+class Live(TypedDict):
+    """The process is up, in OpenVINO's words."""
+
+    live: Literal[True]
+
+
+class VersionStatus(TypedDict):
+    """Whether it went well; it always does."""
+
+    error_code: Literal["OK"]
+    error_message: Literal["OK"]
+
+
+class ModelVersion(TypedDict):
+    """The only version of a model."""
+
+    version: Literal["1"]
+    state: Literal["AVAILABLE", "LOADING"]
+    status: VersionStatus
+
+
+class ModelVersions(TypedDict):
+    """A model in OpenVINO's words."""
+
+    model_version_status: list[ModelVersion]
+
+
+class Ready(TypedDict):
+    """Whether a request could be answered now, in Aana's words."""
+
+    ready: bool
+
+
+class Status(TypedDict):
+    """The same with a reason."""
+
+    status: Literal["RUNNING", "DEPLOYING", "UNHEALTHY"]
+    message: str

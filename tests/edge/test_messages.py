@@ -168,8 +168,9 @@ async def test_silence_is_filled_with_pings(worker: ScriptedWorker) -> None:
         edge.http.post(edge.url + MESSAGES, json=body(stream=True)) as answer,
     ):
         seen = b""
-        while seen.count(b"event: ping\n") < 3:
-            seen += await answer.content.readany()
+        async with asyncio.timeout(5):
+            while seen.count(b"event: ping\n") < 3:
+                seen += await answer.content.readany()
         assert b"\n: ping" not in seen
 
 
@@ -376,6 +377,16 @@ async def test_what_is_wrong_before_the_body_is_read(worker: ScriptedWorker) -> 
         async with edge.http.post(edge.url + "/v1/messages/batches", headers=VERSION) as unknown:
             assert unknown.status == 404
             assert (await unknown.json())["error"]["type"] == "not_found_error"
+
+
+async def test_a_wrong_key(worker: ScriptedWorker) -> None:
+    async with running_edge(worker.address, api_key=("secret",)) as edge:
+        async with sdk(edge) as client:
+            with pytest.raises(anthropic.AuthenticationError) as error:
+                await client.messages.create(**body())
+            assert error.value.type == "authentication_error"
+        async with sdk(edge).with_options(api_key="secret") as client:
+            assert (await client.messages.create(**body())).content
 
 
 async def test_the_request_id(edge: RunningEdge) -> None:

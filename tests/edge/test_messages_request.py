@@ -328,6 +328,7 @@ def refused(**fields: Any) -> str:
             {"messages": [user(RESULT)]},
             "messages.0: unexpected `tool_use_id` found in `tool_result` blocks: t1.",
         ),
+        ({"messages": [ASK, user(RESULT)]}, "messages.1: unexpected `tool_use_id` found"),
         (
             {"messages": [ASK, assistant(USE, USE), user(RESULT)]},
             "messages: `tool_use` ids must be unique",

@@ -65,7 +65,7 @@ def check_response(given: str, param: str) -> None:
 
 
 def is_response(given: str) -> bool:
-    """Whether it has the form that ids have here."""
+    """Whether it has the form that ids have here; no other one needs to be looked for."""
     return _RESPONSE.fullmatch(given) is not None
 
 

@@ -104,6 +104,8 @@ class Keeping:
     async def get(self, owner: str, id_: str) -> Record:
         """One response; one that nobody makes any more is failed. Raises ApiError 404, 503."""
         ids.check_response(id_, "response_id")
+        if not ids.is_response(id_):
+            raise ids.no_response(id_)
         record = await self._asked(lambda store: store.get(owner, id_))
         if record is None:
             raise ids.no_response(id_)
@@ -117,6 +119,8 @@ class Keeping:
 
     async def chain(self, owner: str, id_: str) -> list[Record]:
         """A response and all before it, oldest first. Raises ApiError 400, 503."""
+        if not ids.is_response(id_):
+            raise ids.no_previous(id_)
         try:
             records = await self._asked(lambda store: store.chain(owner, id_))
         except TooLongError:
@@ -138,6 +142,8 @@ class Keeping:
     async def items(self, owner: str, id_: str) -> list[Json]:
         """All that a response was made from, oldest first; without what is gone. Raises ApiError."""
         ids.check_response(id_, "response_id")
+        if not ids.is_response(id_):
+            raise ids.no_response(id_)
         try:
             records = await self._asked(lambda store: store.chain(owner, id_))
         except TooLongError:
@@ -149,7 +155,9 @@ class Keeping:
     async def delete(self, owner: str, id_: str) -> None:
         """Raises ApiError 404, 503."""
         ids.check_response(id_, "response_id")
-        if not await self._asked(lambda store: store.delete(owner, id_)):
+        if not ids.is_response(id_) or not await self._asked(
+            lambda store: store.delete(owner, id_)
+        ):
             raise ids.no_response(id_)
         run = self.runs.get(id_)
         if run is not None:

@@ -185,6 +185,10 @@ class _Announced:
         self._generation = generation
         self._admitted = admitted
 
+    def unhurried(self) -> None:
+        """See Source."""
+        self._generation.unhurried()
+
     async def start(self) -> pb.Started:
         """See Source."""
         started = await self._generation.start()

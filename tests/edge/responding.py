@@ -8,6 +8,9 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from edge.openai.schemas.responses import InputItemList, Response, StreamEvent
 from tests.edge.running import RunningEdge
 
 PATH = "/v1/responses"
@@ -20,6 +23,10 @@ service_tier store temperature text tool_choice tools top_logprobs top_p truncat
 metadata
 """
 KEYS = frozenset(_KEYS.split())
+# What the description says of them.
+RESPONSE: TypeAdapter[Any] = TypeAdapter(Response)
+EVENT: TypeAdapter[Any] = TypeAdapter(StreamEvent)
+PAGE: TypeAdapter[Any] = TypeAdapter(InputItemList)
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -33,6 +40,8 @@ async def ask(edge: RunningEdge, path: str = PATH, **fields: Any) -> tuple[int, 
 async def made(edge: RunningEdge, **fields: Any) -> Any:
     status, answer = await ask(edge, **fields)
     assert status == 200, answer
+    assert set(answer) == KEYS
+    RESPONSE.validate_python(answer, strict=True)
     return answer
 
 
@@ -65,6 +74,7 @@ async def _events(answer: Any) -> AsyncGenerator[Any, None]:
         elif line.startswith(b"data: "):
             event = json.loads(line.removeprefix(b"data: "))
             assert event["type"] == name
+            EVENT.validate_python(event, strict=True)
             yield event
 
 

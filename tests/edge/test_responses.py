@@ -11,7 +11,7 @@ import pytest
 from edge.access.identity import Identity, Open
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker.errors import ContextLengthExceeded, InvalidField
-from tests.edge.responding import KEYS, PATH, ask, delete, made, reduced, streamed, streaming
+from tests.edge.responding import PAGE, PATH, ask, delete, made, reduced, streamed, streaming
 from tests.edge.running import RunningEdge, running_edge
 from tests.fakes.script import ADMISSION, Script, ScriptedCall
 from tests.fakes.scripted import model_info
@@ -48,7 +48,6 @@ CALL = Script(tokens=(), tool_calls=[ScriptedCall("f", ('{"a"', ":1}"))])
 
 async def test_a_response(edge: RunningEdge, worker: ScriptedWorker) -> None:
     response = await made(edge, instructions="Be brief.", max_output_tokens=9, seed=5, top_k=3)
-    assert set(response) == KEYS
     assert response["id"].startswith("resp_")
     assert (response["object"], response["status"]) == ("response", "completed")
     (message,) = response["output"]
@@ -144,6 +143,12 @@ async def test_a_chain_that_lost_its_beginning(edge: RunningEdge) -> None:
 
 
 async def test_ids_of_another_form(edge: RunningEdge) -> None:
+    for unknown in ("resp_1", "resp_%00", "resp_" + "0" * 32):
+        assert (await edge.get(f"{PATH}/{unknown}"))[0] == 404
+        assert (await edge.get(f"{PATH}/{unknown}/input_items"))[0] == 404
+        assert (await delete(edge, unknown))[0] == 404
+    status, body = await ask(edge, previous_response_id="resp_\x00")
+    assert (status, body["error"]["code"]) == (400, "previous_response_not_found")
     for status, body in (await edge.get(f"{PATH}/abc"), await delete(edge, "abc")):
         assert (status, body["error"]["param"]) == (400, "response_id")
 
@@ -153,6 +158,7 @@ async def test_input_items(edge: RunningEdge) -> None:
     second = await made(edge, input="two", previous_response_id=first["id"])
     status, listed = await edge.get(f"{PATH}/{second['id']}/input_items")
     assert (status, listed["object"], listed["has_more"]) == (200, "list", False)
+    PAGE.validate_python(listed, strict=True)
     texts = [item["content"][0]["text"] for item in listed["data"]]
     assert texts == ["two", "Hello, world!", "one"]
     assert listed["data"][1] == first["output"][0]

@@ -1,9 +1,13 @@
-"""Stored responses: whose they are, how long they live, how much they may take, what goes wrong."""
+"""Stored responses: whose they are, how long they live, how much they may take, what goes wrong.
+
+With CARAVAN_TEST_STORE_URL set, what is said of any database is asked of that one, which is to be
+empty.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
+import os
 import stat
 import subprocess
 import sys
@@ -50,9 +54,31 @@ async def opened(where: str, clock: Clock, limits: Limits = LIMITS) -> AsyncGene
 
 
 @pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncGenerator[Any, None]:
-    async with opened(str(tmp_path / "responses.db"), clock) as there:
+async def where(tmp_path: Path, clock: Clock) -> AsyncGenerator[str, None]:
+    """A database without any responses."""
+    url = os.environ.get("CARAVAN_TEST_STORE_URL") or str(tmp_path / "responses.db")
+    yield url
+    async with opened(url, clock) as there:
+        await execute(there, "DROP TABLE caravan_responses_1")
+
+
+@pytest.fixture
+async def store(where: str, clock: Clock) -> AsyncGenerator[Any, None]:
+    async with opened(where, clock) as there:
         yield there
+
+
+async def execute(store: Any, statement: str) -> Any:
+    from sqlalchemy import text
+
+    async with store._engine.begin() as connection:
+        return await connection.execute(text(statement))
+
+
+async def rows(store: Any) -> list[str]:
+    """Ids of all that is in the database, whether it can be found or not."""
+    found = await execute(store, "SELECT id FROM caravan_responses_1 ORDER BY id")
+    return [row[0] for row in found.all()]
 
 
 def record(id_: str = "resp_1", **fields: Any) -> Record:
@@ -86,9 +112,7 @@ async def test_what_is_kept_is_found_by_its_owner_alone(store: Any) -> None:
     assert await store.get("me", "resp_1") is None
 
 
-async def test_what_is_too_old_is_gone_at_once_and_purged_later(
-    store: Any, clock: Clock, tmp_path: Path
-) -> None:
+async def test_what_is_too_old_is_gone_at_once_and_purged_later(store: Any, clock: Clock) -> None:
     await store.add(record())
     clock.now += 99
     assert await store.get("me", "resp_1") is not None
@@ -96,9 +120,9 @@ async def test_what_is_too_old_is_gone_at_once_and_purged_later(
     assert await store.get("me", "resp_1") is None
     assert await store.events("me", "resp_1") is None
     assert not await store.delete("me", "resp_1")
-    assert rows(tmp_path) == ["resp_1"]
+    assert await rows(store) == ["resp_1"]
     await store.purge(clock.now)
-    assert rows(tmp_path) == []
+    assert await rows(store) == []
 
 
 async def test_a_chain_lives_as_long_as_its_newest(store: Any, clock: Clock) -> None:
@@ -138,18 +162,18 @@ async def test_long_chains_are_read_and_longer_ones_refused(
     assert len(await store.chain("me", "resp_3")) == 4
 
 
-async def test_the_oldest_go_beyond_the_limit(tmp_path: Path, clock: Clock) -> None:
+async def test_the_oldest_go_beyond_the_limit(where: str, clock: Clock) -> None:
     limits = replace(LIMITS, max_bytes=10_000)
-    async with opened(str(tmp_path / "responses.db"), clock, limits) as store:
+    async with opened(where, clock, limits) as store:
         for number in range(300):
             clock.now += 0.1
             await store.add(record(f"resp_{number:03}", items=[{"text": "x" * 100}]))
         await store.purge(clock.now)
-        left = rows(tmp_path)
+        left = await rows(store)
         assert 30 < len(left) < 90
         assert left == [f"resp_{number:03}" for number in range(300 - len(left), 300)]
         await store.purge(clock.now)
-        assert rows(tmp_path) == left
+        assert await rows(store) == left
 
 
 async def test_one_that_is_too_large_is_not_kept(store: Any) -> None:
@@ -189,9 +213,8 @@ async def test_a_sign_of_life_says_what_need_not_live(store: Any) -> None:
     assert (await store.get("me", "resp_2")).beat == 1000.0
 
 
-async def test_two_edges_on_one_file(tmp_path: Path, clock: Clock) -> None:
-    file = str(tmp_path / "responses.db")
-    async with opened(file, clock) as one, opened(file, clock) as other:
+async def test_two_edges_with_one_store(where: str, clock: Clock) -> None:
+    async with opened(where, clock) as one, opened(where, clock) as other:
 
         async def work(store: Any, name: str) -> None:
             for number in range(40):
@@ -200,13 +223,12 @@ async def test_two_edges_on_one_file(tmp_path: Path, clock: Clock) -> None:
                 assert await store.get("me", f"resp_{name}{number}") is not None
 
         await asyncio.gather(*(work(one, "a"), work(other, "b"), work(one, "c"), work(other, "d")))
-        assert len(rows(tmp_path)) == 160
+        assert len(await rows(one)) == 160
         assert await other.get("me", "resp_a0") is not None
 
 
-async def test_many_open_a_new_file_at_once(tmp_path: Path, clock: Clock) -> None:
-    file = str(tmp_path / "responses.db")
-    opening = [place.opened(file, LIMITS, clock) for _ in range(8)]
+async def test_many_open_a_new_store_at_once(where: str, clock: Clock) -> None:
+    opening = [place.opened(where, LIMITS, clock) for _ in range(8)]
     there = await asyncio.gather(*opening)
     for one in there:
         await one.close()
@@ -222,6 +244,18 @@ async def test_the_file_is_its_users_alone_and_deleted_text_is_gone_from_it(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     # The log of changes was taken in when the last one closed it.
     assert b"what nobody else may read" not in file.read_bytes()
+
+
+async def test_questions_that_are_cancelled_give_their_connection_back(store: Any) -> None:
+    for number in range(60):
+        asked = asyncio.create_task(store.add(record(f"resp_{number}")))
+        # In each of its phases now and then: the loop's turns are its steps.
+        for _ in range(number):
+            await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+    await asyncio.gather(*(store.add(record(f"resp_after{number}")) for number in range(12)))
+    assert await store.get("me", "resp_after11") is not None
 
 
 async def test_a_temporary_store_leaves_nothing(clock: Clock) -> None:
@@ -248,21 +282,11 @@ async def test_places_that_there_are_not(where: str, clock: Clock) -> None:
         await place.opened(where, LIMITS, clock)
 
 
-async def test_errors_do_not_tell_texts(tmp_path: Path, clock: Clock) -> None:
-    file = tmp_path / "responses.db"
-    async with opened(str(file), clock) as store:
-        await store.add(record())
-        with pytest.raises(StoreError) as failed:
-            await store.add(record(items=[{"text": "secret"}]))
-        assert "UNIQUE" in str(failed.value)
-        assert "secret" not in str(failed.value)
-
-
-def rows(directory: Path) -> list[str]:
-    with sqlite3.connect(directory / "responses.db") as connection:
-        found = connection.execute("SELECT id FROM caravan_responses_1 ORDER BY id").fetchall()
-    connection.close()
-    return [row[0] for row in found]
+async def test_errors_do_not_tell_texts(store: Any) -> None:
+    await store.add(record())
+    with pytest.raises(StoreError, match=r"(?i)unique") as failed:
+        await store.add(record(items=[{"text": "secret"}]))
+    assert "secret" not in str(failed.value)
 
 
 def test_the_edge_imports_no_database_before_it_needs_one() -> None:
@@ -273,8 +297,11 @@ def test_the_edge_imports_no_database_before_it_needs_one() -> None:
 # ------------------------------------------------------------------------------------- keeping
 
 
+ID = "resp_" + "1" * 32
+
+
 @asynccontextmanager
-async def kept(where: Path, clock: Clock) -> AsyncGenerator[Keeping, None]:
+async def kept(where: str | Path, clock: Clock) -> AsyncGenerator[Keeping, None]:
     there = Keeping(EdgeSettings(store_url=str(where)), clock)
     try:
         yield there
@@ -282,22 +309,22 @@ async def kept(where: Path, clock: Clock) -> AsyncGenerator[Keeping, None]:
         await there.close()
 
 
-async def test_what_nobody_makes_any_more_has_failed(tmp_path: Path, clock: Clock) -> None:
-    async with kept(tmp_path / "responses.db", clock) as there:
-        await there.add(live())
-        assert (await there.get("me", "resp_1")).status == "in_progress"
+async def test_what_nobody_makes_any_more_has_failed(where: str, clock: Clock) -> None:
+    async with kept(where, clock) as there:
+        await there.add(live(ID))
+        assert (await there.get("me", ID)).status == "in_progress"
         clock.now += keeping.LOST + 1
-        found = await there.get("me", "resp_1")
+        found = await there.get("me", ID)
         assert (found.status, found.body["error"]["code"]) == ("failed", "server_error")
-        assert (await there.get("me", "resp_1")).body == found.body
+        assert (await there.get("me", ID)).body == found.body
 
 
 async def test_what_another_process_makes_is_cancelled_in_the_store(
-    tmp_path: Path, clock: Clock
+    where: str, clock: Clock
 ) -> None:
-    async with kept(tmp_path / "responses.db", clock) as there:
-        await there.add(live())
-        body = await there.cancel(await there.get("me", "resp_1"))
+    async with kept(where, clock) as there:
+        await there.add(live(ID))
+        body = await there.cancel(await there.get("me", ID))
         assert body["status"] == "cancelled"
 
 
@@ -308,17 +335,17 @@ async def test_a_store_that_fails_is_said_and_tried_again(
     blocked = tmp_path / "blocked"
     blocked.write_text("no directory")
     async with kept(blocked / "responses.db", clock) as there:
-        assert not await there.add(record())
-        assert not await there.end("resp_1", {"status": "completed"}, b"")
+        assert not await there.add(record(ID))
+        assert not await there.end(ID, {"status": "completed"}, b"")
         for question in (
-            there.get("me", "resp_1"),
-            there.chain("me", "resp_1"),
-            there.items("me", "resp_1"),
-            there.delete("me", "resp_1"),
+            there.get("me", ID),
+            there.chain("me", ID),
+            there.items("me", ID),
+            there.delete("me", ID),
         ):
             with pytest.raises(ApiError) as failed:
                 await question
             assert (failed.value.status, failed.value.retry_after) == (503, 1.0)
         blocked.unlink()
-        assert await there.add(record())
-        assert (await there.get("me", "resp_1")).id == "resp_1"
+        assert await there.add(record(ID))
+        assert (await there.get("me", ID)).id == ID

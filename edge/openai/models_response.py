@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from edge.openai.sampling_from_proto import numbers
 from protos.inference.v1 import inference_pb2 as pb
 
 # Workers of a model: that could take a request now, and in all.
@@ -17,7 +18,7 @@ _OUTPUTS: Final = {
     "scores": pb.CAPABILITY_RERANK,
 }
 # llama.cpp's names of what it calls otherwise.
-_PROPS: Final = {"repetition_penalty": "repeat_penalty", "penalty_window": "repeat_last_n"}
+_PROPS: Final = {"repetition_penalty": "repeat_penalty"}
 
 
 def model(info: pb.ModelInfo, since: int, workers: Workers) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def model(info: pb.ModelInfo, since: int, workers: Workers) -> dict[str, Any]:
             "output_modalities": _having(info, _OUTPUTS),
         },
         "embedding_dimensions": info.embedding_dimensions or None,
-        "default_parameters": sampling(info.default_sampling),
+        "default_parameters": numbers(info.default_sampling),
         "adapters": list(info.adapters),
         "workers": {"ready": ready, "known": known},
         # As llama.cpp's server has it.
@@ -69,7 +70,7 @@ def models(found: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def props(info: pb.ModelInfo) -> dict[str, Any]:
     """What llama.cpp's server says of itself, as far as workers tell it."""
     parameters = {
-        _PROPS.get(name, name): value for name, value in sampling(info.default_sampling).items()
+        _PROPS.get(name, name): value for name, value in numbers(info.default_sampling).items()
     }
     return {
         "default_generation_settings": {
@@ -99,17 +100,6 @@ def capabilities(info: pb.ModelInfo) -> list[str]:
         for name, value in pb.Capability.items()
         if value in listed
     ]
-
-
-def sampling(params: pb.SamplingParams) -> dict[str, float | int]:
-    """The numbers that are set, as they were written: single precision has seven digits."""
-    numbers: dict[str, float | int] = {}
-    for field, value in params.ListFields():
-        if isinstance(value, float):
-            numbers[field.name] = float(f"{value:.7g}")
-        elif isinstance(value, int):
-            numbers[field.name] = value
-    return numbers
 
 
 def _having(info: pb.ModelInfo, of: dict[str, pb.Capability.ValueType]) -> list[str]:

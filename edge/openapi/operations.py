@@ -25,6 +25,7 @@ from edge.api import (
     docs,
     embeddings,
     home,
+    infill,
     messages,
     models,
     rerank,
@@ -35,11 +36,13 @@ from edge.api import (
 from edge.openai.chat_request import ChatRequest
 from edge.openai.completion_request import CompletionRequest
 from edge.openai.embedding_request import EmbeddingRequest
+from edge.openai.infill_request import InfillRequest
 from edge.openai.rerank_request import RerankRequest
 from edge.openai.schemas.chat import ChatChunk, ChatCompletion
 from edge.openai.schemas.common import Error
 from edge.openai.schemas.completions import Completion, CompletionChunk
 from edge.openai.schemas.embeddings import EmbeddingList
+from edge.openai.schemas.infill import Infill, InfillEvent
 from edge.openai.schemas.models import Model, ModelList, Props
 from edge.openai.schemas.rerank import Ranking
 from edge.openai.schemas.responses import (
@@ -85,6 +88,10 @@ _DONE: Final = (
     "as its `data`; comments in silence; at last `data: [DONE]`, or an error's body as `data` and "
     "no `[DONE]`."
 )
+_PIECES: Final = (
+    "Sent instead of one answer where `stream` is true: server-sent events, each with one of these "
+    "as its `data`; comments in silence; at last one whose `stop` is true, or an error's body."
+)
 _NAMED: Final = (
     "Sent instead of one answer where `stream` is true: server-sent events, each with the name that "
     "is the `type` of its `data`; "
@@ -115,6 +122,16 @@ _GENERATION: Final[dict[Handler, Operation]] = {
         response=Completion,
         events=CompletionChunk,
         done=_DONE,
+    ),
+    infill.infill: Operation(
+        "Completions",
+        "Fill a gap",
+        "What llama.cpp's server has: fills the gap between two texts, knowing other files.",
+        request=InfillRequest,
+        example={**_MODEL, "input_prefix": "The capital of France", "input_suffix": " Paris."},
+        response=Infill,
+        events=InfillEvent,
+        done=_PIECES,
     ),
     messages.messages: Operation(
         "Messages",

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from edge.errors import ApiError
-from edge.openai import abilities, checks, sampling_rules, sampling_to_proto
+from edge.openai import (
+    abilities,
+    checks,
+    sampling_from_proto,
+    sampling_rules,
+    sampling_to_proto,
+)
 from edge.openai.sampling_fields import Sampled
 from protos.inference.v1 import inference_pb2 as pb
 from tests.fakes.scripted import model_info
@@ -129,3 +135,25 @@ def test_what_is_off_needs_no_capability(field: str, on: float, off: float) -> N
             assert error.value.param == field
         else:
             abilities.check(needs, plain)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"temperature": 0.7, "top_k": 0, "min_p": 0.05},
+        {"repeat_last_n": -1, "repetition_penalty": 1.1},
+        {"repeat_last_n": 64},
+        {"dry_multiplier": 0.5},
+        {
+            "dry_multiplier": 0.8,
+            "dry_base": 1.75,
+            "dry_allowed_length": 0,
+            "dry_penalty_last_n": -1,
+        },
+        {"xtc_probability": 0.1, "xtc_threshold": 0.5},
+        {"mirostat": 2, "mirostat_tau": 5.0, "mirostat_eta": 0.1},
+    ],
+)
+def test_told_as_it_was_said(fields: dict[str, Any]) -> None:
+    assert sampling_from_proto.numbers(to_proto(**fields)) == fields

@@ -1,0 +1,67 @@
+"""POST /v1/infill, as llama.cpp's server has it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+from aiohttp import web
+
+from edge import answering, sse
+from edge.errors import ApiError
+from edge.hurried import Hurried
+from edge.intake import AUTO, admitted, default_model
+from edge.openai import infill_request
+from edge.openai.infill_response import Asked, Chunks, Gathered
+from edge.reply import json_response
+from edge.several import Source
+from protos.inference.v1 import inference_pb2 as pb
+
+
+async def infill(request: web.Request) -> web.StreamResponse:
+    """POST /v1/infill."""
+    async with admitted(request) as intake:
+        settings = intake.settings
+        # Clients of llama.cpp's server name none.
+        default = default_model(settings.default_model or AUTO, intake.edge.pool.models())
+        body = infill_request.read(intake.body, default, settings.strict, intake.of_path)
+        model = intake.model(body.model)
+        wanted = infill_request.translate(body, secrets.randbits(63))
+        infill_request.check_model(wanted, model)
+        asked = Asked(
+            model=body.model,
+            context_length=model.context_length,
+            seed=wanted.sampling.seed,
+            n_predict=-1 if body.n_predict is None else body.n_predict,
+            logprobs=wanted.output.logprobs,
+            tokens=bool(body.return_tokens),
+            fields=body.response_fields or (),
+        )
+        with answering.generation(intake, wanted, infill_request.NAMES) as generation:
+            source: Source = generation
+            if body.t_max_predict_ms:
+                source = Hurried(generation, body.t_max_predict_ms / 1000)
+            if body.stream:
+                return await answering.streamed(intake, source, _Stream(Chunks(asked)))
+            gathered = Gathered(asked)
+            await answering.whole(intake, source, gathered)
+            return json_response(gathered.json())
+
+
+class _Stream:
+    """Pieces as events; the one with `stop` true is the last."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+
+    def started(self, started: pb.Started) -> Iterator[bytes]:
+        return map(sse.event, self._chunks.started(started))
+
+    def delta(self, delta: pb.Delta) -> Iterator[bytes]:
+        return map(sse.event, self._chunks.delta(delta))
+
+    def finished(self, finished: pb.Finished) -> Iterator[bytes]:
+        return map(sse.event, self._chunks.finished(finished))
+
+    def failed(self, error: ApiError) -> Iterator[bytes]:
+        yield sse.event(error.body())

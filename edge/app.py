@@ -15,6 +15,7 @@ from edge.api.home import ENDPOINTS
 from edge.context import Context
 from edge.cors import Cors
 from edge.errors import ApiError
+from edge.media_size import largest_body
 from edge.reply import error_response
 from edge.responses import keeping
 from edge.routes import METRICS, Handler, Mounted, mounted
@@ -35,7 +36,7 @@ _QUIET = frozenset({"/health", "/health/ready", "/v2/health/live", "/v2/health/r
 
 def make_app(edge: Edge) -> web.Application:
     """The application around shared state, ready to be run."""
-    app = web.Application(middlewares=[observe], client_max_size=edge.settings.max_body_bytes)
+    app = web.Application(middlewares=[observe], client_max_size=largest_body(edge.settings))
     app[EDGE] = edge
     at = app[_MOUNTED] = {}
     for each in mounted():

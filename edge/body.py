@@ -31,4 +31,6 @@ async def read(request: web.Request, limit: int, seconds: float) -> bytes:
         raise too_large(limit) from None
     except web.RequestPayloadError:
         raise invalid("The body of your request could not be read.") from None
+    if len(body) > limit:
+        raise too_large(limit)
     return body

@@ -69,7 +69,13 @@ class EdgeSettings(Settings):
     """Requests being served at once; more are refused with 503."""
 
     max_body_bytes: int = Field(default=2**20, ge=1024)
-    """Largest request body, decompressed."""
+    """Largest request body, decompressed, images and sounds not counted."""
+
+    max_media_bytes: int = Field(default=16 * 2**20, ge=0, le=40 * 2**20)
+    """What images and sounds of a body may take beside that, in base64, while a model takes them."""
+
+    media_hosts: Names = ()
+    """Host that images are fetched from, repeatable; *.NAME: those below it, *: any; none: nothing is."""
 
     request_timeout: float = Field(default=600.0, gt=0)
     """Longest a request may take in all."""

@@ -9,11 +9,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from edge import body, context, errors
+from edge import body, context, errors, media_size
 from edge.config import EdgeSettings
 from edge.context import Context
 from edge.naming import naming
-from edge.openai import jsonbody
 from edge.state import EDGE, Edge
 from protos.inference.v1 import inference_pb2 as pb
 
@@ -64,9 +63,10 @@ async def admitted(request: web.Request) -> AsyncIterator[Intake]:
     settings = edge.settings
     # A place is taken once the body is here: clients that drip theirs must not hold all of them.
     edge.admission.check()
-    raw = await body.read(request, settings.max_body_bytes, settings.body_timeout)
+    limit = media_size.most(settings, edge.pool.models().values())
+    raw = await body.read(request, limit, settings.body_timeout)
     with edge.admission.admit():
-        intake = Intake(request, edge, ctx, jsonbody.parse(raw))
+        intake = Intake(request, edge, ctx, media_size.parse(raw, settings.max_body_bytes))
         if intake.of_path:
             # It goes before the body's, in every API.
             intake.body["model"] = intake.of_path

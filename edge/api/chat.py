@@ -8,7 +8,7 @@ import uuid
 
 from aiohttp import web
 
-from edge import answering
+from edge import answering, fetching
 from edge.api.openai_stream import OpenAIStream
 from edge.intake import admitted
 from edge.openai import chat_rules, chat_to_proto
@@ -23,6 +23,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
             intake.body, intake.default_model, intake.settings.strict, intake.of_path
         )
         model = intake.model(chat.model)
+        await fetching.inline(chat, fetching.Hosts(intake.settings.media_hosts))
         wanted = chat_to_proto.translate(chat, secrets.randbits(63), model.capabilities)
         chat_to_proto.check_model(wanted, model)
         header = Header(

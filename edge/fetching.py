@@ -1,0 +1,233 @@
+"""Images that a chat names by an address: fetched, from hosts that the operator allows and no others.
+
+Rules, because the address is a caller's and the request is this server's:
+  * Only http and https, on their own ports, without a user; no redirects to another host.
+  * Where a host is allowed by a pattern, its addresses must be public ones: nobody reaches what is
+    inside by a name that points there. The address that was looked at is the one that is asked.
+  * Size and time are limited, and nothing of a proxy or of cookies is this server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from edge.errors import ApiError, invalid
+from edge.openai.chat_request import ChatRequest
+from edge.openai.messages import ImagePart
+
+# Of one request.
+MOST_IMAGES: Final = 16
+# Bytes of one image, and of all of a request.
+MOST_BYTES: Final = 16 * 2**20
+MOST_BYTES_TOGETHER: Final = 32 * 2**20
+_SECONDS: Final = 15.0
+_REDIRECTS: Final = 3
+_AT_ONCE: Final = 4
+_ANY: Final = "*"
+_HTTP: Final = re.compile(r"https?://", re.IGNORECASE)
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Hosts:
+    """The hosts that images are fetched from."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        """Names; `*.example.com` is all below, `*` every one."""
+        self._exact = frozenset(name.lower() for name in allowed if _ANY not in name)
+        self._below = tuple(name.lower()[1:] for name in allowed if name.startswith("*."))
+        self._all = _ANY in allowed
+
+    def __bool__(self) -> bool:
+        return bool(self._exact or self._below or self._all)
+
+    def named(self, host: str) -> bool:
+        """Whether it is allowed by its own name: then its addresses may be private."""
+        return host.lower() in self._exact
+
+    def allowed(self, host: str) -> bool:
+        """Whether images are fetched from there."""
+        return self.named(host) or self._all or host.lower().endswith(self._below)
+
+
+async def inline(chat: ChatRequest, hosts: Hosts) -> None:
+    """Puts the images at http addresses into the chat, as `data:` URLs. Raises ApiError 400."""
+    wanted = list(_images(chat)) if hosts else []
+    if not wanted:
+        return
+    if len(wanted) > MOST_IMAGES:
+        raise invalid(
+            f"Invalid 'messages': more than {MOST_IMAGES} images to be fetched.", "messages"
+        )
+    left = asyncio.Semaphore(_AT_ONCE)
+    async with _session(hosts) as session:
+
+        async def fetch(one: _Named) -> tuple[str, bytes]:
+            async with left:
+                return await _fetch(session, hosts, one)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(fetch(one)) for one in wanted]
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+    found = [task.result() for task in tasks]
+    if sum(len(data) for _, data in found) > MOST_BYTES_TOGETHER:
+        raise invalid(
+            f"Invalid 'messages': images of more than {MOST_BYTES_TOGETHER // 2**20} MiB together.",
+            "messages",
+        )
+    for one, (mime, data) in zip(wanted, found, strict=True):
+        url = f"data:{mime};base64,{base64.b64encode(data).decode()}"
+        place = one.part.image_url.model_copy(update={"url": url})
+        one.content[one.at] = one.part.model_copy(update={"image_url": place})
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """An image at an http address, and where it stands."""
+
+    param: str
+    content: list[Any]
+    at: int
+    part: ImagePart
+
+
+def _images(chat: ChatRequest) -> Iterator[_Named]:
+    for at, message in enumerate(chat.messages):
+        content = getattr(message, "content", None)
+        if not isinstance(content, list):
+            continue
+        for place, part in enumerate(content):
+            if isinstance(part, ImagePart) and _HTTP.match(part.image_url.url):
+                param = f"messages[{at}].content[{place}].image_url.url"
+                yield _Named(param, content, place, part)
+
+
+def _session(hosts: Hosts) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=_Resolver(hosts), use_dns_cache=False),
+        timeout=aiohttp.ClientTimeout(total=_SECONDS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        headers={"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "caravan"},
+    )
+
+
+async def _fetch(session: aiohttp.ClientSession, hosts: Hosts, one: _Named) -> tuple[str, bytes]:
+    param = one.param
+    try:
+        url = URL(one.part.image_url.url)
+        first = url.host
+        for _ in range(_REDIRECTS + 1):
+            _check(url, hosts, param)
+            async with session.get(url, allow_redirects=False) as response:
+                location = response.headers.get("Location")
+                if response.status in (301, 302, 303, 307, 308) and location:
+                    url = url.join(URL(location))
+                    if url.host != first:
+                        raise _refused(param, "it redirects to another host")
+                    continue
+                if response.status != 200:
+                    raise _refused(param, f"the status is {response.status}")
+                if not response.content_type.startswith("image/"):
+                    raise _refused(param, f"it is {response.content_type}, no image")
+                return response.content_type, await _read(response, param)
+    except TimeoutError:
+        raise _refused(param, "it takes too long") from None
+    except (aiohttp.ClientError, OSError, ValueError):
+        raise _refused(param, "it cannot be had") from None
+    raise _refused(param, "it redirects too often")
+
+
+def _check(url: URL, hosts: Hosts, param: str) -> None:
+    host = url.host or ""
+    if url.scheme not in _PORTS or not hosts.allowed(host):
+        raise invalid(
+            f"Invalid '{param}': this server does not fetch images from there; send a "
+            "base64-encoded data URL.",
+            param,
+            "invalid_image_url",
+        )
+    # A host that is named is trusted, with whatever ports it has.
+    if not hosts.named(host) and url.port != _PORTS[url.scheme]:
+        raise _refused(param, "it is at an unusual port")
+    if url.user or url.password:
+        raise _refused(param, "it names a user")
+    if not hosts.named(host) and _is_address(host) and not _is_public(host):
+        raise _refused(param, "it is no public address")
+
+
+async def _read(response: aiohttp.ClientResponse, param: str) -> bytes:
+    data = bytearray()
+    async for piece in response.content.iter_chunked(2**16):
+        data += piece
+        if len(data) > MOST_BYTES:
+            raise _refused(param, f"it is larger than {MOST_BYTES // 2**20} MiB")
+    return bytes(data)
+
+
+def _refused(param: str, why: str) -> ApiError:
+    return invalid(
+        f"Invalid '{param}': the image was not fetched: {why}.", param, "invalid_image_url"
+    )
+
+
+class _Resolver(AbstractResolver):
+    """Asks the system; of hosts that are allowed by a pattern only public addresses are told."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Raises OSError where none is left."""
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, family=family
+        )
+        told: list[ResolveResult] = []
+        for kind, _, protocol, _, address in found:
+            if self._hosts.named(host) or _is_public(str(address[0])):
+                told.append(
+                    ResolveResult(
+                        hostname=host,
+                        host=str(address[0]),
+                        port=port,
+                        family=kind,
+                        proto=protocol,
+                        flags=socket.AI_NUMERICHOST,
+                    )
+                )
+        if not told:
+            raise OSError(f"{host} has no public address")
+        return told
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_public(host: str) -> bool:
+    address: Any = ipaddress.ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
+    address = mapped or address
+    return address.is_global and not address.is_multicast

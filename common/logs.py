@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
+import orjson
 import structlog
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -28,7 +30,7 @@ def configure(service: str, level: Level = "info", fmt: Format = "auto") -> None
     renderers: list[structlog.types.Processor] = (
         [_console()]
         if text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
     )
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -58,6 +60,10 @@ def _named(service: str) -> structlog.types.Processor:
         return event
 
     return add
+
+
+def _json(event: Any, default: Callable[[Any], Any]) -> str:
+    return orjson.dumps(event, default=default).decode()
 
 
 def _console() -> structlog.types.Processor:

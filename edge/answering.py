@@ -118,7 +118,8 @@ async def generations(
 
 async def whole(intake: Intake, generation: Source, into: Gathers) -> None:
     """Reads the generation to its end. Raises ApiError."""
-    meter = _Meter(intake.ctx, intake.edge)
+    meter = _Meter(intake.ctx, intake.edge, streamed=False)
+    generation.unhurried()
     started = await generation.start()
     meter.started(started)
     into.started(started)
@@ -202,8 +203,9 @@ async def _end(
 class _Meter:
     """Notes in the context and the metrics what passes."""
 
-    def __init__(self, ctx: Context, edge: Edge) -> None:
+    def __init__(self, ctx: Context, edge: Edge, *, streamed: bool = True) -> None:
         self._ctx = ctx
+        self._streamed = streamed
         self._first = edge.metrics.first_token.labels(ctx.model)
         self._between = edge.metrics.inter_token.labels(ctx.model)
         self._tokens = edge.metrics.tokens
@@ -217,7 +219,7 @@ class _Meter:
         if self._ctx.first_token is None:
             self._ctx.first_token = now
             self._first.observe(now - self._ctx.began)
-        elif not delta.HasField("finish"):
+        elif self._streamed and not delta.HasField("finish"):
             self._between.observe(now - self._last)
         self._last = now
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from common.transport import MAX_REQUEST_ID, REQUEST_ID_KEY
+from edge import chance
 from edge.access.identity import ANONYMOUS, Identity
 from edge.errors import ApiError, Shape, Status, own_status
 
@@ -67,7 +67,7 @@ def request_id(given: str | None) -> str:
     """The caller's id where it is one (visible ASCII, at most 128), else a new one."""
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given
-    return f"req_{uuid.uuid4().hex}"
+    return f"req_{chance.name()}"
 
 
 def begin(request: web.Request) -> Context:

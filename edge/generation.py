@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import grpc
 import structlog
@@ -24,6 +24,9 @@ from edge.worker import Worker
 from protos.inference.v1 import inference_pb2 as pb
 
 log = structlog.get_logger()
+
+# Between deltas that nobody waits for; what is lost with a worker is no more than that.
+_UNHURRIED_MS: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,10 @@ class Generation:
             return event.delta
         await self._complete()
         return event.finished
+
+    def unhurried(self) -> None:
+        """Nothing is shown before the end: deltas may be few. Before `start`."""
+        self._request.output.min_delta_interval.FromMilliseconds(_UNHURRIED_MS)
 
     def end(self, error: ApiError) -> None:
         """Makes whoever reads get this error now; for a process that shuts down."""

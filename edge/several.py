@@ -17,6 +17,10 @@ _Event = pb.Delta | pb.Finished
 class Source(Protocol):
     """What can be read like a generation."""
 
+    def unhurried(self) -> None:
+        """Nothing is shown before the end: deltas may be few. Before `start`."""
+        ...
+
     async def start(self) -> pb.Started:
         """Once, first. Raises ApiError."""
         ...
@@ -40,6 +44,11 @@ class Several:
         self._tasks: list[asyncio.Task[None]] = []
         self._running = len(sources)
         self._usage = pb.Usage()
+
+    def unhurried(self) -> None:
+        """See Source."""
+        for source in self._sources:
+            source.unhurried()
 
     async def start(self) -> pb.Started:
         """Waits until all are admitted; whose model and seed is told is the first's."""

@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 Event = pb.Delta | pb.Finished
 
+# Bytes that a connection with an empty buffer takes at once.
+_SMALL: Final = 16 * 2**10
 # Of deltas that wait for a slow client; then the worker waits, too.
 MAX_PENDING_BYTES: Final = 64 * 2**10
 
@@ -69,6 +71,16 @@ class EventStream:
         if self.behind:
             await self.drained()
         self._written = self._loop.time()
+        transport = self._request.transport
+        if transport is None:
+            raise ClientGoneError
+        if len(data) <= _SMALL and not transport.get_write_buffer_size():
+            # Too little to fill the buffer, so it waits for nobody, and a timeout costs as much.
+            try:
+                await self.response.write(data)
+            except ConnectionError:
+                raise ClientGoneError from None
+            return
         try:
             async with asyncio.timeout(self._write_timeout):
                 await self.response.write(data)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-import uuid
 
 from aiohttp import web
 
-from edge import answering, fetching
+from edge import answering, chance, fetching
 from edge.api.openai_stream import OpenAIStream
 from edge.intake import admitted
 from edge.openai import chat_rules, chat_to_proto
@@ -24,10 +22,10 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         )
         model = intake.model(chat.model)
         await fetching.inline(chat, fetching.Hosts(intake.settings.media_hosts))
-        wanted = chat_to_proto.translate(chat, secrets.randbits(63), model.capabilities)
+        wanted = chat_to_proto.translate(chat, chance.seed(), model.capabilities)
         chat_to_proto.check_model(wanted, model)
         header = Header(
-            id=f"chatcmpl-{uuid.uuid4().hex}",
+            id=f"chatcmpl-{chance.name()}",
             created=int(time.time()),
             model=chat.model,
             n=chat.n or 1,

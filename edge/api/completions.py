@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-import uuid
 from collections.abc import Sequence
 
 from aiohttp import web
 
-from edge import answering, calling
+from edge import answering, calling, chance
 from edge.api.openai_stream import OpenAIStream
 from edge.errors import Names
 from edge.intake import Intake, admitted
@@ -27,11 +25,11 @@ async def completions(request: web.Request) -> web.StreamResponse:
             intake.body, intake.default_model, intake.settings.strict, intake.of_path
         )
         model = intake.model(asked.model)
-        wanted = completion_to_proto.translate(asked, secrets.randbits(63))
+        wanted = completion_to_proto.translate(asked, chance.seed())
         completion_to_proto.check_model(asked, wanted, model)
         names = [completion_to_proto.names(at, len(wanted)) for at in range(len(wanted))]
         header = Header(
-            id=f"cmpl-{uuid.uuid4().hex}",
+            id=f"cmpl-{chance.name()}",
             created=int(time.time()),
             model=asked.model,
             n=asked.n or 1,

@@ -232,7 +232,7 @@ class LlamaBackend(Backend):
             return report
         load = there.engine.load
         report.running = load.running
-        report.waiting = load.waiting
+        report.waiting = load.waiting + there.media.waiting
         # What is embedded wants the same cores.
         report.waiting_tokens = load.pending_tokens + embedding.waiting_tokens
         report.kv_cells_used = load.cells_used
@@ -280,6 +280,7 @@ class LlamaBackend(Backend):
         engine = there.engine
         assert engine is not None, "the chassis lets only through what the model can"
         streams = engine.submit(job)
+        streams.interval = request.output.min_delta_interval.ToNanoseconds() / 1e9
         ended: dict[int, tuple[int, Ended]] = {}
         best = (
             BestOf(requests.choices(request))

@@ -7,6 +7,7 @@ bounded: the engine reads `taken` and pauses the sequence (see Sequence.behind).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -157,6 +158,17 @@ class Stream:
                 self._error = error
         self.news.set()
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to take."""
+        return self._delta is not None or self._error is not None
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the last there will be can be taken."""
+        ended = self._delta is not None and self._delta.ended is not None
+        return ended or self._error is not None
+
     def take(self) -> Delta | None:
         """All that came since the last call, if anything. Raises what it failed with, after that."""
         if self._delta is None:
@@ -176,8 +188,12 @@ class Streams:
     def __init__(self, streams: Sequence[Stream], news: asyncio.Event) -> None:
         """`news` is the event that all the streams share."""
         self.all = tuple(streams)
+        # Least time in seconds between two deltas of a choice, the last one excepted.
+        self.interval = 0.0
         self._news = news
         self._open = list(streams)
+        # When each choice's last delta was taken, on the loop's clock.
+        self._taken: dict[int, float] = {}
 
     async def next(self) -> tuple[int, Delta]:
         """What the next choice that has news gained. Raises what one failed with.
@@ -187,9 +203,11 @@ class Streams:
         while True:
             self._news.clear()
             for index, stream in enumerate(self._open):
-                delta = stream.take()
+                delta = None if self._early(stream) else stream.take()
                 if delta is None:
                     continue
+                if self.interval:
+                    self._taken[stream.choice] = asyncio.get_running_loop().time()
                 # To the end of the line, or out of it: a busy choice must not hide the others.
                 del self._open[index]
                 if delta.ended is None:
@@ -197,4 +215,18 @@ class Streams:
                 if self._open:
                     self._news.set()
                 return stream.choice, delta
-            await self._news.wait()
+            await (self._wait() if self.interval else self._news.wait())
+
+    def _early(self, stream: Stream) -> bool:
+        """Whether it has something that is not due yet."""
+        if not self.interval or stream.has_end or stream.choice not in self._taken:
+            return False
+        now = asyncio.get_running_loop().time()
+        return stream.has_news and now < self._taken[stream.choice] + self.interval
+
+    async def _wait(self) -> None:
+        """Until there is news, or something that waits is due."""
+        due = [self._taken[s.choice] + self.interval for s in self._open if self._early(s)]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(min(due, default=None)):
+                await self._news.wait()

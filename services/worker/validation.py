@@ -164,6 +164,8 @@ def _stop(stop: pb.StopConditions, model: pb.ModelInfo) -> None:
 
 def _output(output: pb.OutputOptions) -> None:
     checks.within("output.top_logprobs", output.top_logprobs, 0, 20)
+    interval = output.min_delta_interval
+    checks.within("output.min_delta_interval", interval.seconds + interval.nanos / 1e9, 0, 5)
     if output.top_logprobs and not output.logprobs:
         raise InvalidField("output.top_logprobs", "needs output.logprobs")
 

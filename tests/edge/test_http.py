@@ -50,6 +50,15 @@ async def test_whole_answer(edge: RunningEdge, worker: ScriptedWorker) -> None:
     assert worker.backend.calls[0].deadline is not None
 
 
+async def test_only_streams_are_in_a_hurry(edge: RunningEdge, worker: ScriptedWorker) -> None:
+    await edge.post()
+    async with edge.stream() as stream:
+        await stream.rest()
+    whole, streamed = worker.backend.requests
+    assert whole.output.min_delta_interval.ToMilliseconds() == 250
+    assert not streamed.output.HasField("min_delta_interval")
+
+
 async def test_streamed_answer(edge: RunningEdge) -> None:
     async with edge.stream(stream_options={"include_usage": True}) as stream:
         assert stream.answer.headers["content-type"].startswith("text/event-stream")

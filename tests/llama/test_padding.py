@@ -26,7 +26,7 @@ def test_padding_is_of_its_own_slot_and_asks_for_nothing():
     rows = batch.fill(chunks(14))
     assert rows == [range(at, at + 1) for at in range(14)]
     assert (batch.struct.n_tokens, batch.padded) == (16, 2)
-    added = [(batch.struct.seq_id[at][0], batch.struct.pos[at]) for at in (14, 15)]
+    added = [(int(batch.struct.seq_id[at][0]), int(batch.struct.pos[at])) for at in (14, 15)]
     assert added == [(40, 0), (40, 1)]
     assert [batch.struct.logits[at] for at in range(16)] == [1] * 14 + [0, 0]
     batch.strip()

@@ -1131,6 +1131,7 @@ class OutputOptions(_message.Message):
     TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
     PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     SKIP_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    MIN_DELTA_INTERVAL_FIELD_NUMBER: _builtins.int
     token_ids: _builtins.bool
     """Whether deltas carry `token_ids`. Default false. Callers that may resume MUST set it."""
     logprobs: _builtins.bool
@@ -1143,6 +1144,13 @@ class OutputOptions(_message.Message):
     """Whether the first delta of each choice carries the prompt's own logprobs. Default false."""
     skip_special_tokens: _builtins.bool
     """Whether special tokens that the model generates are left out of text. Default true."""
+    @_builtins.property
+    def min_delta_interval(self) -> _duration_pb2.Duration:
+        """Least time between the deltas of a choice, 0 to 5 s, for readers that show nothing before the
+        end: what comes meanwhile is merged. The first delta and the end come at once. Default 0: a
+        delta a step. A worker may ignore it.
+        """
+
     def __init__(
         self,
         *,
@@ -1151,10 +1159,11 @@ class OutputOptions(_message.Message):
         top_logprobs: _builtins.int = ...,
         prompt_logprobs: _builtins.bool = ...,
         skip_special_tokens: _builtins.bool | None = ...,
+        min_delta_interval: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_skip_special_tokens", b"_skip_special_tokens", "skip_special_tokens", b"skip_special_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_skip_special_tokens", b"_skip_special_tokens", "min_delta_interval", b"min_delta_interval", "skip_special_tokens", b"skip_special_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_skip_special_tokens", b"_skip_special_tokens", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "skip_special_tokens", b"skip_special_tokens", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_skip_special_tokens", b"_skip_special_tokens", "logprobs", b"logprobs", "min_delta_interval", b"min_delta_interval", "prompt_logprobs", b"prompt_logprobs", "skip_special_tokens", b"skip_special_tokens", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__skip_special_tokens: _TypeAlias = _typing.Literal["skip_special_tokens"]  # noqa: Y015
     _WhichOneofArgType__skip_special_tokens: _TypeAlias = _typing.Literal["_skip_special_tokens", b"_skip_special_tokens"]  # noqa: Y015

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import llama_server
@@ -56,6 +56,8 @@ class Options:
     tight_ctx_size: int = 2048
     worker_args: tuple[str, ...] = ()
     server_args: tuple[str, ...] = ()
+    # Of our worker, beside what it has from here.
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def _caravan(stack: ExitStack, name: str, options: Options) -> Started:
         *("--ctx-size", f"{options.ctx_size}", *options.worker_args),
     ]
     edge = [python, "-m", "edge", "--port", f"{port}", "--worker", f"127.0.0.1:{grpc_port}"]
-    worker = spawn(stack, line, f"{name}-worker")
+    worker = spawn(stack, line, f"{name}-worker", options.environment)
     front = spawn(stack, edge, f"{name}-edge")
     url = f"http://127.0.0.1:{port}"
     wait_ready(front, f"{url}/health/ready", f"{name}-edge", needs=(f"{name}-worker", worker))

@@ -1,128 +1,149 @@
 """A worker that costs next to nothing: it answers as the request says, to measure what is above it.
 
-`python -m bench.scripted_worker --port N`. It sends `max_tokens` deltas. The first message's text
+`python -m bench.scripted_worker --port N [--http-port M]`. It sends `max_tokens` deltas. The first message's text
 is the pause between them in microseconds. With a pause each delta's text is the time it was
 sent, in nanoseconds on the clock that all processes of the machine share; without one all deltas
-are one serialized message, sent as fast as they are taken.
+are one serialized message, sent as fast as they are taken. On the other port the same answers are
+OpenAI's, over HTTP: for proxies of those, and for what a request costs without anything between.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import time
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Any
 
-import grpc
 import uvloop
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
+from grpc_health.v1 import health_pb2
 
-from common.transport import server_options
+from bench.http2 import Call, Connection, message
+from bench.scripted_upstream import MODEL, Upstream, next_step, now_ns
 from protos.inference.v1 import inference_pb2 as pb
 
 IDENTITY = "sha256:scripted"
-MODEL = "scripted"
-_SERVICE = "inference.v1.InferenceService"
-
-
-def request(tokens: int, pause_us: int) -> pb.GenerateRequest:
-    """A request as a client that speaks gRPC sends it."""
-    message = pb.Message(role=pb.ROLE_USER, content=[pb.ContentPart(text=str(pause_us))])
-    return pb.GenerateRequest(
-        model_identity=IDENTITY,
-        chat=pb.ChatInput(messages=[message]),
-        stop=pb.StopConditions(max_tokens=tokens, ignore_eos=True),
-    )
-
-
-def now_ns() -> int:
-    """The shared clock (CLOCK_MONOTONIC)."""
-    return time.monotonic_ns()
+_SERVICE = "/inference.v1.InferenceService/"
 
 
 def _response(**event: Any) -> bytes:
-    return pb.GenerateResponse(**event).SerializeToString()
+    return message(pb.GenerateResponse(**event).SerializeToString())
 
 
 _STARTED = _response(started=pb.Started(model_identity=IDENTITY, prompt_tokens=1))
 _DELTA = _response(delta=pb.Delta(text=" token", completion_tokens=1, delivered_bytes=6))
 _END = pb.ChoiceFinish(reason=pb.FINISH_REASON_LENGTH)
+# Of a flat-out answer, at once: more would wait for the client's window anyway.
+_BURST = 64
+# Seconds until a window that is full is looked at again.
+_FULL = 0.001
 
 
-async def generate(asked: pb.GenerateRequest, context: Any) -> AsyncIterator[bytes]:
-    """See the contract; yields serialized responses."""
-    del context
-    tokens = asked.stop.max_tokens
-    pause = int(asked.chat.messages[0].content[0].text) / 1e6
-    yield _STARTED
-    for count in range(1, tokens + 1):
-        if pause:
-            if count > 1:
-                await asyncio.sleep(pause)
-            stamp = f" {now_ns()}"
-            yield _response(delta=pb.Delta(text=stamp, completion_tokens=count))
+class _Answer:
+    """One answer being given, by timers: a task for each would cost more than the rest."""
+
+    def __init__(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
+        asked = pb.GenerateRequest.FromString(call.body)
+        self._call, self._loop = call, loop
+        self._tokens = asked.stop.max_tokens
+        self._merged = asked.output.HasField("min_delta_interval")
+        self._pause = int(asked.chat.messages[0].content[0].text) / 1e6
+        self._sent = 0
+        self._due = loop.time()
+        call.send(_STARTED)
+        (self._paced if self._pause else self._burst)()
+
+    def _paced(self) -> None:
+        if self._call.closed:
+            return
+        self._sent += 1
+        stamp = f" {now_ns()}"
+        self._call.send(_response(delta=pb.Delta(text=stamp, completion_tokens=self._sent)))
+        if self._sent == self._tokens:
+            self._end()
+            return
+        # On a clock of its own: what comes late is not a reason for all others to be late.
+        self._due = next_step(self._due, self._pause)
+        self._loop.call_at(self._due, self._paced)
+
+    def _burst(self) -> None:
+        if self._call.closed:
+            return
+        if self._merged:
+            self._call.send(_response(delta=pb.Delta(text=" token" * self._tokens)))
+            self._end()
+            return
+        if self._call.waiting:
+            self._loop.call_later(_FULL, self._burst)
+            return
+        count = min(_BURST, self._tokens - self._sent)
+        self._sent += count
+        self._call.send(*[_DELTA] * count)
+        if self._sent == self._tokens:
+            self._end()
         else:
-            yield _DELTA
-    yield _response(delta=pb.Delta(completion_tokens=tokens, finish=_END))
-    yield _response(finished=pb.Finished(usage=pb.Usage(prompt_tokens=1, completion_tokens=tokens)))
+            self._loop.call_soon(self._burst)
+
+    def _end(self) -> None:
+        used = pb.Usage(prompt_tokens=1, completion_tokens=self._tokens)
+        self._call.send(
+            _response(delta=pb.Delta(completion_tokens=self._tokens, finish=_END)),
+            _response(finished=pb.Finished(usage=used)),
+        )
+        self._call.end()
 
 
-async def _model_info(asked: pb.GetModelInfoRequest, context: Any) -> pb.GetModelInfoResponse:
-    del asked, context
-    model = pb.ModelInfo(
+def _once(payload: bytes, *, end: bool) -> Callable[[Call], None]:
+    """An answer of one message; without `end` the call stays open."""
+    framed = message(payload)
+
+    def answer(call: Call) -> None:
+        call.send(framed)
+        if end:
+            call.end()
+
+    return answer
+
+
+_INFO = pb.GetModelInfoResponse(
+    model=pb.ModelInfo(
         identity=IDENTITY,
         name=MODEL,
         kind="scripted",
         context_length=2**20,
         capabilities=[pb.CAPABILITY_GENERATE, pb.CAPABILITY_CHAT],
     )
-    return pb.GetModelInfoResponse(model=model)
+)
+_LOAD = pb.WatchLoadResponse(load=pb.LoadReport(incarnation="scripted"))
+_HEALTHY = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
 
 
-async def _watch_load(
-    asked: pb.WatchLoadRequest, context: Any
-) -> AsyncIterator[pb.WatchLoadResponse]:
-    del asked, context
-    while True:
-        yield pb.WatchLoadResponse(load=pb.LoadReport(incarnation="scripted"))
-        await asyncio.sleep(2)
-
-
-async def serve(port: int) -> None:
+async def serve(port: int, http_port: int | None) -> None:
     """Serves until cancelled."""
-    server = grpc.aio.server(options=server_options())
-    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "Generate": grpc.unary_stream_rpc_method_handler(
-            generate, request_deserializer=pb.GenerateRequest.FromString
-        ),
-        "GetModelInfo": grpc.unary_unary_rpc_method_handler(
-            _model_info,
-            request_deserializer=pb.GetModelInfoRequest.FromString,
-            response_serializer=pb.GetModelInfoResponse.SerializeToString,
-        ),
-        "WatchLoad": grpc.unary_stream_rpc_method_handler(
-            _watch_load,
-            request_deserializer=pb.WatchLoadRequest.FromString,
-            response_serializer=pb.WatchLoadResponse.SerializeToString,
-        ),
+    loop = asyncio.get_running_loop()
+    handlers: dict[str, Callable[[Call], object]] = {
+        _SERVICE + "Generate": lambda call: _Answer(call, loop),
+        _SERVICE + "GetModelInfo": _once(_INFO.SerializeToString(), end=True),
+        _SERVICE + "WatchLoad": _once(_LOAD.SerializeToString(), end=False),
+        "/grpc.health.v1.Health/Watch": _once(_HEALTHY.SerializeToString(), end=False),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, methods),))
-    healthy = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
-    await healthy.set(_SERVICE, health_pb2.HealthCheckResponse.SERVING)
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
-    await server.wait_for_termination()
+
+    def handle(call: Call) -> None:
+        handlers[call.path](call)
+
+    server = await loop.create_server(lambda: Connection(handle), "127.0.0.1", port)
+    async with server:
+        if http_port is not None:
+            await loop.create_server(lambda: Upstream(loop), "127.0.0.1", http_port)
+        await server.serve_forever()
 
 
 def main() -> None:
     """Runs until killed."""
     parser = argparse.ArgumentParser(prog="python -m bench.scripted_worker", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    uvloop.run(serve(parser.parse_args().port))
+    parser.add_argument("--http-port", type=int)
+    args = parser.parse_args()
+    uvloop.run(serve(args.port, args.http_port))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.raw_http import BadAnswerError, Connection, Timed, chat
-from bench.scripted_worker import now_ns
+from bench.scripted_upstream import now_ns
 
 
 def served(*pieces: bytes | Callable[[], bytes]) -> Coroutine[Any, Any, asyncio.Server]:

@@ -11,6 +11,8 @@ class Reason:
     """One cause. Where several fit, the first in REASONS counts."""
 
     name: str
+    # What is different, for the page that tells.
+    text: str
     # Pairs of patterns: (template, conversation).
     where: tuple[tuple[str, str], ...]
     # What llama-server leaves out of what was said, any of these, so that there is nothing to
@@ -114,6 +116,8 @@ _CONTINUED_THINKING = (
 REASONS = (
     Reason(
         "tools left out",
+        "The template has no place for tools, or takes them by another name. llama-server drops "
+        "them; we give them as above.",
         tuple(
             (template, _TOOLS)
             for template in (
@@ -130,6 +134,8 @@ REASONS = (
     ),
     Reason(
         "calls left out",
+        "The template shows no calls. llama-server drops them, so that a result follows nothing; "
+        "we write them as the model does.",
         (
             ("LFM2-8B-A1B", _CALLS),
             ("LFM2.5-Instruct", _CALLS),
@@ -139,6 +145,9 @@ REASONS = (
     ),
     Reason(
         "llama-server fails",
+        "Llama 3's templates refuse several calls of one message: we make one message of each. "
+        "Command R+: llama.cpp's engine does not do what Jinja2 does with a parameter of the type"
+        " array.",
         (
             ("CohereForAI-c4ai-command-r-plus*", _TOOLS),
             ("meta-llama-*", "calls"),
@@ -147,11 +156,21 @@ REASONS = (
     ),
     Reason(
         "calls one by one",
+        "The template shows only the first of a message's calls, and llama-server gives both "
+        "results to it; we make one message of each.",
         tuple((t, "calls") for t in ("GigaChat3*", "openai-gpt-oss-120b")),
     ),
-    Reason("thinking unless told", tuple((t, "default") for t in _DEFAULT)),
+    Reason(
+        "thinking unless told",
+        "Only in `default`, which does not name the switch: llama-server says that thinking is "
+        "on; the template's own default is ours, as the contract has it, and vLLM's and Hugging "
+        "Face's.",
+        tuple((t, "default") for t in _DEFAULT),
+    ),
     Reason(
         "other names of the switch",
+        "The template knows `thinking`, `thinking_mode` or `thinking_budget`; llama-server passes"
+        " `enable_thinking`, which it does not read.",
         (
             ("ByteDance-Seed-OSS", "*thinking-off continue"),
             ("Kimi-K3", "*thinking-off continue"),
@@ -161,6 +180,12 @@ REASONS = (
     ),
     Reason(
         "continued",
+        "llama-server puts the generation prompt, its guess of the marks of thoughts, and the "
+        "text together: `</think><think></think>` (GLM 4.7, Spark, Laguna), `<think></think>` for"
+        " models without it (Kimi K2, LFM2), half a marker (Phi 3.5: it compares letters), no "
+        "`<|content|>` (Solar), an empty analysis (gpt-oss). We let the template write the turn, "
+        "behind the generation prompt as it stands: `<think>` and its newline (R1's distilled "
+        "models, QwQ).",
         (
             *((t, "continue") for t in _CONTINUED),
             *((t, "continue-thinking") for t in _CONTINUED_THINKING),
@@ -168,11 +193,20 @@ REASONS = (
     ),
     Reason(
         "parts joined",
+        "The template takes parts and puts them together itself, as its makers meant; llama-"
+        "server's probe, an empty list, fails, and it joins them with a newline.",
         (("LFM2.5-8B-A1B", "parts"), ("mistralai-Ministral-3*", "parts")),
     ),
-    Reason("system folded", (("google-gemma-2-2b-it", "multi-turn developer thinking-o*"),)),
+    Reason(
+        "system folded",
+        "We separate instructions from the user's text by a blank line, as Gemma 3's own template "
+        "and Mistral's tokenizer do; llama-server by a newline.",
+        (("google-gemma-2-2b-it", "multi-turn developer thinking-o*"),),
+    ),
     Reason(
         "generation prompt",
+        "`add_generation_prompt: false` is `False` here, as in Hugging Face's, and undefined "
+        "there, which these templates take for true.",
         (
             ("llama-cpp-rwkv-world", "no-generation-prompt"),
             ("upstage-Solar-Open-100B", "no-generation-prompt"),
@@ -180,6 +214,8 @@ REASONS = (
     ),
     Reason(
         "thoughts and texts left out",
+        "llama-server does not pass `reasoning` (Solar), takes Devstral for Ministral and loses "
+        "the text of its turns, drops what Gemma 4 said before a call.",
         (
             ("upstage-Solar-Open-100B", "reasoning-call"),
             ("unsloth-mistral-Devstral*", "reasoning-before"),
@@ -187,7 +223,16 @@ REASONS = (
         ),
         lost=("I need the weather.", "A group that travels", "Let me look."),
     ),
-    Reason("lists written out", (("openbmb-MiniCPM5-1B", "calls"),)),
+    Reason(
+        "effort",
+        "Kimi K3 knows `thinking_effort`, in words of its own: we give it what was asked for in these.",
+        (("Kimi-K3", "effort"),),
+    ),
+    Reason(
+        "lists written out",
+        "`{{ value }}` of a list is `['a', 'b']` in Jinja2, `ab` in llama.cpp.",
+        (("openbmb-MiniCPM5-1B", "calls"),),
+    ),
 )
 
 

@@ -2,14 +2,13 @@
 
 `python -m bench.template_fidelity --llama-server PATH` renders every template of the llama.cpp
 sources (or of `--templates DIR`) with ours and with `POST /apply-template`, and counts what is
-identical. The bodies go through the edge's own translation first. docs/templates.md says why the
-rest is not.
+identical. The bodies go through the edge's own translation first. `--write docs/templates.md` puts
+the figures, and why the rest differs, into that page.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 import socket
@@ -21,15 +20,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from bench.conversations import BEYOND, CONVERSATIONS
-from bench.differences import REASONS, Reason, reason
+from bench.conversations import CONVERSATIONS
 from bench.random_gguf import CACHE
+from bench.template_report import Rendering, difference, put, section, table
 from edge.openai import chat_rules, chat_to_proto, jsonbody
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.interface import SpecialToken
@@ -41,30 +40,6 @@ SOURCES = "sdist/*/vendor/llama.cpp/models/templates"
 # Seconds for a server to come up, and for one rendering.
 _START, _RENDER = 60.0, 30.0
 _CAPABILITIES = frozenset(pb.Capability.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """One conversation through one template, on both sides; an error has no text."""
-
-    template: str
-    conversation: str
-    ours: str | None
-    theirs: str | None
-    our_error: str = ""
-    their_error: str = ""
-
-    @property
-    def same(self) -> bool:
-        """Whether both made the same prompt, or neither made one."""
-        return self.ours == self.theirs
-
-    @property
-    def why(self) -> Reason | None:
-        """Why they differ; None: they do not, or nobody knows."""
-        if self.same:
-            return None
-        return reason(self.template, self.conversation, self.ours, self.theirs)
 
 
 class Constants:
@@ -170,54 +145,6 @@ def _call(url: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return found
 
 
-def table(found: Sequence[Rendering]) -> str:
-    """What differs, by reason and by conversation, and the count."""
-    differing = [one for one in found if not one.same]
-    lines = ["| why | renderings | templates |", "|---|---|---|"]
-    for why in [*REASONS, None]:
-        of_it = [one for one in differing if one.why is why]
-        if of_it:
-            names = ", ".join(sorted({one.template for one in of_it}))
-            lines.append(f"| {why.name if why else 'UNEXPLAINED'} | {len(of_it)} | {names} |")
-    lines += ["", "| conversation | identical |", "|---|---|"]
-    for name in dict.fromkeys(one.conversation for one in found):
-        of_it = [one for one in found if one.conversation == name]
-        lines.append(f"| {name} | {_share(of_it)} |")
-    neither = sum(one.ours is None and one.theirs is None for one in found)
-    usual = [one for one in found if one.conversation not in BEYOND]
-    lines += [
-        "",
-        f"identical: {_share(found)}; of these {neither} that neither renders",
-        f"where llama-server renders all that was said: {_share(_whole(found))}",
-        f"conversations that everybody has: {_share(usual)}",
-        f"of these, where llama-server renders all that was said: {_share(_whole(usual))}",
-    ]
-    return "\n".join(lines)
-
-
-def _whole(found: Sequence[Rendering]) -> list[Rendering]:
-    return [one for one in found if one.why is None or not (one.why.lost or one.why.fails)]
-
-
-def _share(found: Sequence[Rendering]) -> str:
-    same = sum(one.same for one in found)
-    return f"{same} of {len(found)} ({100 * same / max(len(found), 1):.1f} %)"
-
-
-def difference(one: Rendering) -> str:
-    """What to read when two prompts are not the same."""
-    title = f"=== {one.template}: {one.conversation}"
-    if one.ours is None or one.theirs is None:
-        return (
-            f"{title}\nours: {one.our_error or 'rendered'}\ntheirs: {one.their_error or 'rendered'}"
-        )
-    mine, other = one.ours.splitlines(keepends=True), one.theirs.splitlines(keepends=True)
-    changes = difflib.unified_diff(
-        [repr(line) for line in other], [repr(line) for line in mine], "theirs", "ours", "", "", 1
-    )
-    return "\n".join([title, *(change.rstrip("\n") for change in changes)])
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 1 for differences without a reason, 2 for wrong use."""
     parser = argparse.ArgumentParser(prog="python -m bench.template_fidelity", description=__doc__)
@@ -228,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--conversation", default="", help="only those whose name holds this")
     parser.add_argument("--show", action="store_true", help="print every difference")
     parser.add_argument("--json", type=Path, help="write every rendering")
+    parser.add_argument("--write", type=Path, help="file whose tables are made anew, of a full run")
     args = parser.parse_args(argv)
     folder = args.templates or next(iter(sorted(CACHE.glob(SOURCES))), None)
     files = sorted(folder.glob("*.jinja")) if folder else []
@@ -246,6 +174,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(found))
     if args.json:
         args.json.write_bytes(orjson.dumps([asdict(one) for one in found]))
+    if args.write:
+        if args.template or args.conversation:
+            parser.error("--write is for a run of all templates and conversations")
+        args.write.write_text(put(args.write.read_text("utf-8"), section(found)), "utf-8")
     return 1 if any(not one.same and one.why is None for one in found) else 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import plain_tools
+from services.llama.formats import Format
 from services.llama.marks import OPEN_END, Name, Ours, Said, joined, place
 from services.llama.template_traits import Content, Message, Traits
 
@@ -24,8 +25,8 @@ _ROLES = {
 }
 
 
-def messages(chat: pb.ChatInput, traits: Traits) -> list[Message]:
-    """The turns, in the shape that the template takes.
+def messages(chat: pb.ChatInput, traits: Traits, family: Format | None = None) -> list[Message]:
+    """The turns, in the shape that the template takes. `family`: how the model writes calls.
 
     Of a chat whose last message is to be continued, that one's text or, without a text, its
     thoughts end with OPEN_END.
@@ -42,6 +43,7 @@ def messages(chat: pb.ChatInput, traits: Traits) -> list[Message]:
         turns,
         calls=bool(declared) or not traits.tool_calls,
         results=bool(declared) or not (traits.tool_results or not traits.tool_role),
+        family=family if not declared else None,
     )
     if declared:
         turns = plain_tools.with_instruction(turns, declared)
@@ -162,7 +164,7 @@ def _text(content: Any) -> str:
 
 
 def _fold_system(turns: Sequence[Message]) -> list[Message]:
-    """Puts instructions at the head of the next user's turn."""
+    """Puts instructions at the head of the next user's turn, as Gemma 3 and Mistral have it."""
     folded: list[Message] = []
     instructions: list[str] = []
     for turn in turns:

@@ -54,6 +54,22 @@ class WithMedia(str):
     __slots__ = ()
 
 
+class Woven(str):
+    """A text of parts that each keep their meaning, ours and others'."""
+
+    __slots__ = ("parts",)
+
+    parts: tuple[str, ...]
+
+
+def woven(parts: Iterable[str]) -> Woven:
+    """The parts as one text."""
+    kept = tuple(parts)
+    made = Woven("".join(kept))
+    made.parts = kept
+    return made
+
+
 class Given(list[Any]):
     """A list of users' data, which no template changes."""
 
@@ -94,6 +110,8 @@ class Marks:
 
     def protect(self, value: Any) -> Any:
         """Users' data with marks in its texts, so that `split` finds no token of theirs."""
+        if isinstance(value, Woven):
+            return "".join(self.protect(part) for part in value.parts)
         if isinstance(value, str):
             return str(value) if isinstance(value, Ours) else self._protect_text(value)
         if isinstance(value, Mapping):

@@ -7,10 +7,12 @@ such for several; past calls look the same. What it answers is read by the plain
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.llama.marks import Ours, Said, joined
+from services.llama import formats
+from services.llama.formats import Format
+from services.llama.marks import Ours, Said, joined, woven
 from services.llama.template_traits import Message
 
 _INSTRUCTION = """\
@@ -34,8 +36,13 @@ def with_instruction(turns: Sequence[Message], tools: Sequence[Message]) -> list
     return [{"role": Ours("system"), "content": instruction}, *turns]
 
 
-def told(turns: Sequence[Message], *, calls: bool, results: bool) -> list[Message]:
-    """Calls as the text that the model would have written, results as the user's next turn."""
+def told(
+    turns: Sequence[Message], *, calls: bool, results: bool, family: Format | None = None
+) -> list[Message]:
+    """Calls as the text that the model would have written, results as the user's next turn.
+
+    `family` is how it writes calls; None: as the instruction says.
+    """
     plain: list[Message] = []
     names: dict[str, str] = {}
     # Whether the last turn is results: several are one turn, with what the user says then, because
@@ -50,7 +57,7 @@ def told(turns: Sequence[Message], *, calls: bool, results: bool) -> list[Messag
             told_as = joined("\n", (f"Result of {name}:", _text(turn)))
             made = {"role": Ours("user"), "content": told_as}
         elif calls and turn.get("tool_calls"):
-            made = {**turn, "content": Said(_calls(turn))}
+            made = {**turn, "content": _calls(turn, family)}
             del made["tool_calls"]
         if behind and made["role"] == "user":
             made = {**made, "content": joined("\n\n", (plain.pop()["content"], _text(made)))}
@@ -59,18 +66,22 @@ def told(turns: Sequence[Message], *, calls: bool, results: bool) -> list[Messag
     return plain
 
 
-def _calls(turn: Message) -> str:
-    calls = [
-        {"name": c["function"]["name"], "arguments": _arguments(c)} for c in turn["tool_calls"]
-    ]
-    written = _json(calls[0] if len(calls) == 1 else calls)
+def _calls(turn: Message, family: Format | None) -> str:
+    calls = [(c["function"]["name"], _arguments(c)) for c in turn["tool_calls"]]
+    pieces = formats.written(family, calls) if family is not None else None
     said = _text(turn)
-    return f"{said}\n\n{written}" if said else written
+    if pieces is not None:
+        own = (Ours(text) if ours else Said(text) for text, ours in pieces)
+        return woven([Said(said), *own])
+    told_as = [{"name": name, "arguments": arguments} for name, arguments in calls]
+    written = _json(told_as[0] if len(told_as) == 1 else told_as)
+    return Said(f"{said}\n\n{written}" if said else written)
 
 
-def _arguments(call: Message) -> Any:
+def _arguments(call: Message) -> Mapping[str, Any]:
     arguments = call["function"]["arguments"]
-    return json.loads(arguments) if isinstance(arguments, str) else arguments
+    found: Mapping[str, Any] = json.loads(arguments) if isinstance(arguments, str) else arguments
+    return found
 
 
 def _text(turn: Message) -> str:

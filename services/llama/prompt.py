@@ -10,7 +10,7 @@ import structlog
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.conversation import documents, tools
-from services.llama.formats import Format, by_name, detect
+from services.llama.formats import Format, by_name
 from services.llama.infill import Infill
 from services.llama.interface import SpecialToken, Vocabulary
 from services.llama.marks import MEDIA, split_places
@@ -75,10 +75,6 @@ class Prompts:
             except TemplateError as error:
                 _log.warning("a named chat template is left out", name=name, reason=str(error))
         self._given = by_name(tool_format) if tool_format else None
-        self._families = {
-            renderer: detect(renderer.template.source, vocabulary.special)
-            for renderer in (self._default, *self._named.values())
-        }
 
     def renderer(self, chat: pb.ChatInput) -> Renderer:
         """The template for this conversation."""
@@ -93,7 +89,7 @@ class Prompts:
         if self._given is not None:
             return self._given
         renderer = self.renderer(chat)
-        family = self._families[renderer]
+        family = renderer.family
         if not tools(chat) or renderer.traits.tools:
             return family
         # It was told how to call (see plain_tools).

@@ -8,6 +8,7 @@ from typing import Any
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import conversation
+from services.llama.formats import Format, detect
 from services.llama.marks import OPEN_END, Said
 from services.llama.template import ChatTemplate, TemplateError
 from services.llama.template_traits import Message, Traits, dates, probe, tools_elsewhere
@@ -22,6 +23,14 @@ _SWITCHES: Mapping[str, tuple[Any, Any]] = {
 }
 # Names of what is `reasoning_effort` elsewhere.
 _EFFORTS = ("reasoning_effort", "reasoning_strength")
+# Kimi K3's name, and its word for what is asked for; it raises for any other.
+_LEVELS: Mapping[str, Mapping[str, str]] = {
+    "thinking_effort": {
+        **dict.fromkeys(("minimal", "low"), "low"),
+        **dict.fromkeys(("medium", "high"), "high"),
+        **dict.fromkeys(("xhigh", "max"), "max"),
+    }
+}
 # Names of what llama.cpp calls `preserve_reasoning`, thoughts of earlier turns, and their values
 # where these are kept.
 _PRESERVE = {
@@ -81,15 +90,18 @@ class Renderer:
 
         Raises TemplateError when it does not compile.
         """
+        special = frozenset(special)
         self.template = ChatTemplate(source, special)
         self.traits: Traits = probe(self.template, constants)
         self._constants = constants
+        # What the model writes.
+        self.family: Format = detect(source, special)
         # All that it may write.
         self._written = "\0".join(self.template.texts | self.template.words)
 
     def render(self, chat: pb.ChatInput) -> str:
         """The prompt, with marks. Raises TemplateError."""
-        turns = conversation.messages(chat, self.traits)
+        turns = conversation.messages(chat, self.traits, self.family)
         if chat.continue_final_message:
             return self._continued(chat, turns)
         add = not chat.HasField("add_generation_prompt") or chat.add_generation_prompt
@@ -165,7 +177,16 @@ class Renderer:
             given["documents"] = conversation.documents(chat)
         if chat.reasoning_effort and not self._is_off(chat.reasoning_effort):
             given |= dict.fromkeys(_EFFORTS, chat.reasoning_effort)
+            given = self._levels(chat.reasoning_effort) | given
         return given
+
+    def _levels(self, effort: str) -> dict[str, str]:
+        """The effort for a template that has another name and other words for it."""
+        return {
+            name: words[effort]
+            for name, words in _LEVELS.items()
+            if name in self.template.variables and effort in words
+        }
 
     def _is_off(self, effort: str) -> bool:
         """Whether this effort is no word of the template's, but OpenAI's for not thinking."""

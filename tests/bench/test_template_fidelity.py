@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 
 from bench.conversations import CONVERSATIONS
 from bench.differences import REASONS, reason
-from bench.template_fidelity import Constants, Rendering, difference, ours, table
+from bench.template_fidelity import Constants, ours
+from bench.template_report import BEGIN, END, Rendering, difference, put, section, table
 from services.llama.builtin_templates import BUILTIN
 from services.llama.prompt import Prompts
 
@@ -62,3 +64,29 @@ def test_reasons_name_conversations_that_exist():
             for pattern in patterns.split():
                 assert any(fnmatch(name, pattern) for name in CONVERSATIONS), (why.name, pattern)
     assert reason("no such template", "tools") is None
+
+
+def test_a_page_has_the_figures_and_the_reasons():
+    found = [
+        rendering("t1", "plain", "a", "a"),
+        rendering("openai-gpt-oss-120b", "calls", "a", "b"),
+        rendering("meta-llama-x", "calls", "a", None),
+        rendering("t1", "continue", "a", "a"),
+    ]
+    page = f"before\n{BEGIN}\nold\n{END}\nafter"
+    made = put(page, section(found))
+    assert "| all 3, so also parts" in made
+    assert "| **1 of 1 (100.0 %)** |" in made
+    assert "| continued turns alone | 1 of 1 (100.0 %) |" in made
+    assert f"| calls one by one | 1 |  | {REASONS[3].text} |" in made
+    assert "old" not in made
+    assert (made[:7], made[-6:]) == ("before\n", "\nafter")
+    assert put(made, section(found)) == made
+    with pytest.raises(ValueError, match="no marks"):
+        put("before", "")
+
+
+def test_the_page_that_tells_is_of_these_reasons():
+    page = (Path(__file__).parents[2] / "docs" / "templates.md").read_text(encoding="utf-8")
+    for why in REASONS:
+        assert f"| {why.text} |" in page, why.name

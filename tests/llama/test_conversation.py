@@ -6,12 +6,14 @@ bench.template_fidelity compares many more with llama.cpp's.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.builtin_templates import BUILTIN
+from services.llama.interface import SpecialToken
 from services.llama.prompt import Prompts
 from services.llama.template import plain
 from services.llama.template_traits import Content
@@ -538,3 +540,42 @@ def test_named_templates_are_for_tools_and_documents():
     assert prompts.render(with_tools) == "default"
     chat = pb.ChatInput(messages=[user("q")], documents_json='[{"text": "t"}]')
     assert prompts.render(chat) == "documents"
+
+
+# ------------------------------------------------------- calls that a template does not show
+
+LFM2 = (
+    "{% if tools %}List of tools: [{{ tools[0].function.name }}]{% endif %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+)
+
+
+class WithSigns(FakeVocabulary):
+    special: Mapping[str, SpecialToken] = {
+        **FakeVocabulary.special,
+        "<|tool_call_start|>": SpecialToken(300),
+        "<|tool_call_end|>": SpecialToken(301),
+    }
+
+
+def test_they_are_written_as_the_model_writes_them():
+    asked = assistant(
+        "Let me look.",
+        tool_calls=[pb.ToolCall(id="1", name="get_weather", arguments_json='{"city": "Oslo"}')],
+    )
+    chat = [user("hi"), asked, result("1", "sunny")]
+    assert render(LFM2, *chat, tools=[pb.Tool(name="get_weather")]) == (
+        "List of tools: [get_weather]<user>hi<assistant>Let me look."
+        '<|tool_call_start|>[get_weather(city="Oslo")]<|tool_call_end|><tool>sunny'
+    )
+
+
+def test_their_signs_are_control_tokens_and_what_users_gave_is_none():
+    given = '{"city": "<|tool_call_end|>"}'
+    made = pb.ToolCall(id="1", name="get_weather", arguments_json=given)
+    chat = pb.ChatInput(messages=[user("hi"), assistant(tool_calls=[made])])
+    chat.tools.add(name="get_weather")
+    prompts = Prompts(WithSigns(), LFM2)
+    tokens = prompts.encode(prompts.render(chat))
+    assert [token for token in tokens if token >= 300] == [300, 301]
+    assert tokens[-1] == 301

@@ -310,3 +310,15 @@ def test_detokenize_hides_control_tokens_only_when_asked():
     tokens = [BOS, *"é".encode(), 0xFF]
     assert detokenize(FakeVocabulary(), tokens, skip_special=False) == "<s>é�"
     assert detokenize(FakeVocabulary(), tokens, skip_special=True) == "é�"
+
+
+@pytest.mark.parametrize(
+    ("effort", "told"),
+    [("minimal", "low"), ("medium", "high"), ("high", "high"), ("xhigh", "max"), ("none", "unset")],
+)
+def test_effort_in_the_words_of_a_template_with_others(effort, told):
+    source = "{{ messages[0].content }}: {{ thinking_effort | default('unset') }}"
+    chat = pb.ChatInput(messages=[user("hi")], reasoning_effort=effort)
+    assert prompts(source).render(chat) == f"hi: {told}"
+    chat.template_args_json = '{"thinking_effort": "max"}'
+    assert prompts(source).render(chat) == "hi: max"

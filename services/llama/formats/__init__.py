@@ -24,6 +24,7 @@ from services.llama.formats.grammar import (
     with_content,
 )
 from services.llama.formats.parser import Parser, parse
+from services.llama.formats.past import written
 from services.llama.formats.schemas import Tool
 from services.llama.formats.texts import kept, reasoning_open
 
@@ -50,4 +51,5 @@ __all__ = [
     "reasoning_open",
     "trigger",
     "with_content",
+    "written",
 ]

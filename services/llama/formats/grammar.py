@@ -203,7 +203,7 @@ def _choice(lark: Lark, family: Format, tools: Sequence[Tool], before: str, writ
 
 
 def _arguments(lark: Lark, family: Format, tool: Tool) -> str:
-    match _body(family):
+    match body_of(family):
         case Json():
             parameters = {"type": "object", **tool.parameters}
             return lark.json(parameters)
@@ -215,7 +215,8 @@ def _arguments(lark: Lark, family: Format, tool: Tool) -> str:
             return literal_members(lark, body, tool)
 
 
-def _body(family: Format) -> Body:
+def body_of(family: Format) -> Body:
+    """How arguments are written."""
     if family.channels is not None:
         return family.channels.body
     call = family.calls[0].call[0]
@@ -257,7 +258,7 @@ def _with_content(lark: Lark, family: Format, written: Shape, tools: Sequence[To
 def example(family: Format, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """A text with these calls where arguments are JSON. Raises Unsupported where they are not."""
     written = shape(family)
-    if not isinstance(_body(family), Json):
+    if not isinstance(body_of(family), Json):
         raise Unsupported(f"{family.name}: arguments are no JSON")
     texts = []
     for at, (name, arguments) in enumerate(calls):

@@ -66,6 +66,12 @@ def written(head: str, **fields: str) -> str:
     return _FIELD.sub(lambda found: fields.get(found[1], found[0]), head)
 
 
+def filled(head: str, **fields: str) -> list[tuple[str, bool]]:
+    """The head in pieces: its own texts (True), and what stands for its fields."""
+    found = enumerate(_FIELD.split(head))
+    return [(fields.get(text, ""), False) if at % 2 else (text, True) for at, text in found]
+
+
 def id_of(fields: Fields) -> str:
     """The call's id that a head held; "" if it held none."""
     return fields.get("id") or fields.get("code", "")

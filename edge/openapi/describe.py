@@ -57,6 +57,14 @@ _HEADERS: Final[Json] = {
         "description": "The model that was asked, if one was found.",
         "schema": {"type": "string"},
     },
+    "request-id": {
+        "description": "The request's id, by Anthropic's name.",
+        "schema": {"type": "string"},
+    },
+    "WWW-Authenticate": {
+        "description": "That a key is sent as a bearer token.",
+        "schema": {"type": "string"},
+    },
     "Retry-After": {
         "description": "Seconds to wait before another try.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
@@ -246,16 +254,26 @@ class _Writer:
                     },
                 }
             }
-        return {"description": "The answer.", "headers": _headers(), "content": content}
+        return {"description": "The answer.", "headers": self._headers(), "content": content}
 
     def _error(self, status: int, meant: int, kind: Any) -> Json:
         """`meant` is what the status would be in OpenAI's API; `kind` is None for an error's body."""
         body = self._schema(kind or ERRORS[self._route.shape], "serialization")
         return {
             "description": _WHY.get(meant) or f"{_phrase(status)}.",
-            "headers": _headers(kind is None and meant in _RETRY),
+            "headers": self._headers(meant if kind is None else 0),
             "content": {JSON: {"schema": body}},
         }
+
+    def _headers(self, error: int = 0) -> Json:
+        names = ["x-request-id", "openai-processing-ms", "openai-version", "openai-model"]
+        if self._route.shape is anthropic.body:
+            names.append(anthropic.REQUEST_ID_HEADER)
+        if error == 401:
+            names.append("WWW-Authenticate")
+        if error in _RETRY:
+            names += ["Retry-After", "retry-after-ms"]
+        return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
     def _schema(self, kind: Any, mode: str) -> Json:
         return self._kinds[_key(kind), mode]
@@ -264,13 +282,6 @@ class _Writer:
 def _phrase(status: int) -> str:
     # 529 is Anthropic's own.
     return responses.get(status, "Overloaded")
-
-
-def _headers(retry: bool = False) -> Json:
-    names = ["x-request-id", "openai-processing-ms", "openai-version", "openai-model"]
-    if retry:
-        names += ["Retry-After", "retry-after-ms"]
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _id(method: str, path: str) -> str:

@@ -78,6 +78,9 @@ def _reached(schema: Any, components: Mapping[str, Json]) -> Iterator[str]:
 
 def _component(schema: Json) -> Json:
     schema.pop("title", None)
+    if "description" in schema:
+        # Python's word for it.
+        schema["description"] = schema["description"].replace("`None`", "`null`")
     return schema
 
 
@@ -94,7 +97,8 @@ def _names(components: Mapping[str, Json]) -> dict[str, str]:
         *modules, last = name.split("__")
         api = modules[1] if len(modules) > 1 else ""
         if api == "openai":
-            api = modules[-1].split("_")[0]
+            # Messages of that API are a chat's; those of Anthropic's have their own package.
+            api = "chat" if modules[-1] == "messages" else modules[-1].split("_")[0]
         short = api.capitalize() + last
         names[name] = name if short in names.values() else short
     return names

@@ -126,7 +126,7 @@ def can_be_wrong(operation: Any, mode: GenerationMode) -> bool:
 def test_answers_are_as_described(edge: EdgeApart, operation: Any, mode: GenerationMode) -> None:
     if not can_be_wrong(operation, mode):
         pytest.skip("it has no body")
-    draw(operation, edge.url, mode, 12)
+    draw(operation, edge.url, mode, 8)
     assert not edge.failures()
 
 
@@ -137,7 +137,7 @@ def test_answers_are_as_described(edge: EdgeApart, operation: Any, mode: Generat
 def test_many_answers(edge: EdgeApart, operation: Any, mode: GenerationMode) -> None:
     if not can_be_wrong(operation, mode):
         pytest.skip("it has no body")
-    draw(operation, edge.url, mode, 400)
+    draw(operation, edge.url, mode, 80)
     assert not edge.failures()
 
 
@@ -145,4 +145,4 @@ def test_many_answers(edge: EdgeApart, operation: Any, mode: GenerationMode) -> 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("operation", DEMO, ids=lambda one: f"{one.method.upper()} {one.path}")
 def test_answers_of_the_demo_model(demo_url: str, operation: Any) -> None:
-    draw(operation, demo_url, GenerationMode.POSITIVE, 60)
+    draw(operation, demo_url, GenerationMode.POSITIVE, 30)

@@ -6,7 +6,8 @@ import anthropic
 
 MODEL = os.environ["MODEL"]
 client = anthropic.Anthropic(base_url=os.environ["BASE_URL"].removesuffix("/v1"), max_retries=0)
-ask = {"model": MODEL, "max_tokens": 100, "temperature": 0}
+# Its methods have no temperature any more, requests still do.
+ask = {"model": MODEL, "max_tokens": 100, "extra_body": {"temperature": 0}}
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 WEATHER = {
     "name": "get_weather",
@@ -43,7 +44,7 @@ assert "sunny" in last.content[0].text
 assert MODEL in {model.id for model in client.models.list()}
 for kind, fields in (
     (anthropic.NotFoundError, {**ask, "model": "nobody"}),
-    (anthropic.BadRequestError, {**ask, "temperature": 3}),
+    (anthropic.BadRequestError, {**ask, "extra_body": {"temperature": 3}}),
 ):
     try:
         client.messages.create(messages=QUESTION, **fields)

@@ -27,7 +27,7 @@ assert (
 )
 assert llm("-c", "-o", "temperature", "0", "and of Italy?").strip()
 assert "Rome" in llm("-c", "-o", "temperature", "0", "and of Italy?")
-assert '"name"' in llm("-m", "demo", "--schema", "name", "Hello!")
+assert '"name"' in llm("-m", "demo", "--schema", "name str, age int", "Hello!")
 functions = (
     'def get_weather(city: str) -> str:\n    "Get the weather in a city"\n    return "sunny"'
 )

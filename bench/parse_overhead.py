@@ -1,7 +1,9 @@
-"""`python -m bench.parse_overhead`: what reading tool calls and reasoning costs for each token.
+"""`python -m bench.parse_overhead`: what reading an answer costs for each token.
 
-One parser is fed a long output token by token (pieces of 1 to 8 characters, 4 on average), and the
-thread's CPU time is divided by their number. The bar is 30 µs a token.
+All that a sequence does with a token's bytes: UTF-8, tool calls and reasoning, stop strings, the
+search for what triggers a constraint, and what is said is taken after each. A long output comes in
+pieces of 1 to 8 characters, 4 on average; the thread's CPU time is divided by their number. The bar
+is 30 µs a token.
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ from collections.abc import Sequence
 from statistics import median
 
 from bench.conditions import conditions, describe, load_average
-from services.llama.formats import Parser, Tool, by_name
+from services.llama.formats import Tool, by_name, trigger
+from services.llama.reading import AnswerText, RawText, Reading
+from services.llama.trigger import Trigger
 
 _WORDS = ("the", "model", "says", "a < b,", "and so on:", "(see [1])", "`code`", "there.\n\n")
+_WITHOUT_TOOLS = "content, no tools"
+_STOPS = ("\n\nUser:", "END")
 _TOOLS = (Tool("run", {"type": "object", "properties": {"code": {"type": "string"}}}),)
 
 
@@ -31,8 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     seen = conditions()
     rows: list[tuple[str, str, float, float]] = []
     for family, kind, text in _outputs(args.tokens):
-        pieces = _pieces(text)
-        costs = [_cost(family, pieces) for _ in range(args.runs + 1)][1:]
+        pieces = _pieces(text.encode())
+        tools = () if kind == _WITHOUT_TOOLS else _TOOLS
+        costs = [_cost(family, tools, pieces) for _ in range(args.runs + 1)][1:]
         rows.append((family, kind, median(costs), max(costs)))
     seen["load_average_after"] = load_average()
     print(describe(seen))
@@ -46,7 +53,10 @@ def _outputs(tokens: int) -> list[tuple[str, str, str]]:
     """Family, what it is, text."""
     prose = _prose(tokens * 4)
     code = json.dumps({"code": prose})
+    m3 = "]<]minimax[>["
     return [
+        ("", "raw text", prose),
+        ("hermes", _WITHOUT_TOOLS, prose),
         ("hermes", "content", prose),
         ("hermes", "reasoning", f"<think>\n{prose}"),
         ("hermes", "a call", f'<tool_call>\n{{"name": "run", "arguments": {code}}}\n</tool_call>'),
@@ -66,10 +76,21 @@ def _outputs(tokens: int) -> list[tuple[str, str, str]]:
             "a call",
             f"<|tool_call_start|>[run(code={json.dumps(prose)})]<|tool_call_end|>",
         ),
+        (
+            "minimax-m3",
+            "a call",
+            f'{m3}<tool_call>\n{m3}<invoke name="run">{m3}<code>{prose}{m3}</code>{m3}</invoke>',
+        ),
+        (
+            "solar-open",
+            "a call",
+            f"<|tool_calls|><|tool_call:begin|>a<|tool_call:name|>run<|tool_call:args|>{code}",
+        ),
         ("llama3", "content", prose),
         ("harmony", "content", f"<|channel|>final<|message|>{prose}"),
         ("deepseek-v3.2", "content", prose),
         ("kimi-k2", "content", prose),
+        ("muse-glimmer", "content", f" to=user<|message|>{prose}"),
     ]
 
 
@@ -84,9 +105,9 @@ def _prose(length: int) -> str:
     return "".join(found)
 
 
-def _pieces(text: str) -> list[str]:
+def _pieces(text: bytes) -> list[bytes]:
     chance = random.Random(2)
-    found: list[str] = []
+    found: list[bytes] = []
     at = 0
     while at < len(text):
         size = chance.choice((1, 2, 3, 4, 4, 5, 5, 8))
@@ -95,13 +116,25 @@ def _pieces(text: str) -> list[str]:
     return found
 
 
-def _cost(family: str, pieces: Sequence[str]) -> float:
-    """Microseconds of CPU time a token."""
-    parser = Parser(by_name(family), _TOOLS)
+def _cost(family: str, tools: tuple[Tool, ...], pieces: Sequence[bytes]) -> float:
+    """Microseconds of CPU time a token. `family` "": it is no chat."""
+    text: AnswerText | RawText
+    search = None
+    if family:
+        awaited = trigger(by_name(family)) if tools else None
+        search = Trigger(awaited, awaited.startswith("{")).search() if awaited else None
+        text = AnswerText(Reading(by_name(family), tools), _STOPS)
+    else:
+        text = RawText(_STOPS)
     begun = time.thread_time()
     for piece in pieces:
-        parser.feed(piece)
-    parser.finish()
+        text.feed(piece)
+        # From its trigger on a constraint holds, and nothing is searched for.
+        if search is not None and search.feed(piece) is not None:
+            search = None
+        if text.news:
+            text.take()
+    text.finish(cut_off=False)
     return (time.thread_time() - begun) / len(pieces) * 1e6
 
 

@@ -91,14 +91,20 @@ def section(found: Sequence[Rendering]) -> str:
     usual = [one for one in found if one.conversation not in BEYOND]
     continued = [one for one in found if one.conversation in _CONTINUED]
     names = {one.conversation for one in found}
+    common = (
+        "what everybody sends: plain, system, several turns, tools, calls and results, thinking on "
+        f"and off ({len(names - BEYOND)} of the {len(CONVERSATIONS)})"
+    )
+    more = (
+        f"all {len(names)}, so also parts, `developer`, several calls, documents, effort, no "
+        "generation prompt, continued turns, the default of thinking"
+    )
     lines = [
         "| | identical |",
         "|---|---|",
-        "| what everybody sends: plain, system, several turns, tools, calls and results, thinking on "
-        f"and off ({len(names - BEYOND)} of the {len(CONVERSATIONS)}) | {_share(usual)} |",
+        f"| {common} | {_share(usual)} |",
         f"| of these, where llama-server renders all that was said | **{_share(_whole(usual))}** |",
-        f"| all {len(names)}, so also parts, `developer`, several calls, documents, effort, no "
-        f"generation prompt, continued turns, the default of thinking | {_share(found)} |",
+        f"| {more} | {_share(found)} |",
         f"| of these, where llama-server renders all that was said | {_share(_whole(found))} |",
         f"| continued turns alone | {_share(continued)} |",
         "",
@@ -106,9 +112,9 @@ def section(found: Sequence[Rendering]) -> str:
         "|---|---|---|---|",
     ]
     for why in REASONS:
-        count, common = (sum(one.why is why for one in some) for some in (found, usual))
+        count, of_usual = (sum(one.why is why for one in some) for some in (found, usual))
         if count:
-            lines.append(f"| {why.name} | {count} | {common or ''} | {why.text} |")
+            lines.append(f"| {why.name} | {count} | {of_usual or ''} | {why.text} |")
     return "\n".join(lines)
 
 

@@ -12,6 +12,8 @@ _NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<wanted>[\w./-]+))?", re
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 # What is taken when nothing is asked for, in this order: the usual balance of size and quality.
 _PREFERRED = ("Q4_K_M", "Q4_0", "Q4_K_S", "Q5_K_M", "Q8_0")
+# Projectors are small, and see worse with fewer bits.
+_PREFERRED_PROJECTORS = ("F16", "BF16", "Q8_0", "F32")
 
 
 def is_hub_name(model: str) -> bool:
@@ -19,10 +21,10 @@ def is_hub_name(model: str) -> bool:
     return model.startswith("hf:")
 
 
-def locate(model: str, endpoint: str | None = None) -> Path:
+def locate(model: str, endpoint: str | None = None, *, projector: bool = False) -> Path:
     """The file of a model: a path as it is, a hub name as `hub_client.fetch` gets it.
 
-    `endpoint` is the hub's URL; None: the public one, or HF_ENDPOINT. Raises StartupError.
+    `projector`: that of the model is meant, which lies beside it in most repositories. `endpoint` is the hub's URL; None: the public one, or HF_ENDPOINT. Raises StartupError.
     """
     if not is_hub_name(model):
         return Path(model)
@@ -34,21 +36,27 @@ def locate(model: str, endpoint: str | None = None) -> Path:
     from services.llama import hub_client  # noqa: PLC0415
 
     return hub_client.fetch(
-        model, match["repo"], lambda files: choose(model, files, wanted), endpoint
+        model,
+        match["repo"],
+        lambda files: choose(model, files, wanted, projector=projector),
+        endpoint,
     )
 
 
-def choose(model: str, files: Sequence[str], wanted: str) -> list[str]:
+def choose(model: str, files: Sequence[str], wanted: str, *, projector: bool = False) -> list[str]:
     """The files to fetch, all parts of a split model, the one to load first; pure.
 
     `wanted` is a file, any part of one, a quantization such as `Q4_K_M`, or empty. Raises
     StartupError, which lists what there is when nothing or too much fits.
     """
-    models = sorted(name for name in files if name.endswith(".gguf") and "mmproj" not in name)
+    models = sorted(
+        name for name in files if name.endswith(".gguf") and ("mmproj" in name) == projector
+    )
     firsts = [name for name in models if _part(name) == 1]
     if wanted in models:
         return _parts(model, wanted, models)
-    for quantization in (wanted,) if wanted else _PREFERRED:
+    preferred = _PREFERRED_PROJECTORS if projector else _PREFERRED
+    for quantization in (wanted,) if wanted else preferred:
         pattern = re.compile(rf"(?<![a-z0-9]){re.escape(quantization)}(?![a-z0-9_])", re.IGNORECASE)
         found = [name for name in firsts if pattern.search(name)]
         if len(found) > 1:

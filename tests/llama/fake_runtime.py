@@ -92,9 +92,12 @@ class FakeRuntime:
         if self.permits is not None:
             self.permits.acquire()
         step = len(self.batches)
-        self.batches.append({chunk.slot: len(chunk.tokens) for chunk in chunks})
-        total = sum(len(chunk.tokens) for chunk in chunks)
-        assert 0 < total <= self.batch_size
+        self.batches.append({chunk.slot: len(_contents(chunk)) for chunk in chunks})
+        total = sum(len(_contents(chunk)) for chunk in chunks)
+        assert total > 0
+        assert sum(len(chunk.tokens) for chunk in chunks) <= self.batch_size
+        assert all(len(_contents(chunk)) <= self.batch_size for chunk in chunks)
+        assert not any(chunk.embedded and (chunk.tokens or chunk.outputs) for chunk in chunks)
         assert sum(chunk.outputs for chunk in chunks) <= self.outputs
         assert len({chunk.slot for chunk in chunks}) == len(chunks)
         if step in self.fail_at:
@@ -107,7 +110,7 @@ class FakeRuntime:
             cached = self.cache.setdefault(chunk.slot, [])
             assert chunk.start == len(cached)
             wanted = []
-            for index, token in enumerate(chunk.tokens):
+            for index, token in enumerate(_contents(chunk)):
                 cached.append((self._next_cell, token + 1000 * len(self.adapter)))
                 self._next_cell += 1
                 if index >= len(chunk.tokens) - chunk.outputs:
@@ -173,3 +176,11 @@ class FakeRuntime:
         position = tokens[::-1].index(BOS)
         data = self._script.encode()
         return data[position] if position < len(data) else EOS
+
+
+def _contents(chunk: Chunk) -> list[int]:
+    """Its tokens, or a number for each of its vectors."""
+    if chunk.embedded is None:
+        assert all(0 <= token < FakeVocabulary.size for token in chunk.tokens)
+        return list(chunk.tokens)
+    return [1000 + (zlib.crc32(row.tobytes()) >> 2) for row in chunk.embedded.vectors]

@@ -285,3 +285,14 @@ def test_parts_that_the_repository_lacks_are_named():
 def test_a_quantization_is_matched_whole():
     with pytest.raises(StartupError):
         choose("hf:a/b", ["m-Q4_K_M.gguf"], "Q4_K")
+
+
+def test_projectors_lie_beside_models():
+    files = ["m-Q4_0.gguf", "mmproj-m-BF16.gguf", "mmproj-m-F16.gguf", "mmproj-m-Q8_0.gguf"]
+    assert choose("hf:a/b", files, "") == ["m-Q4_0.gguf"]
+    assert choose("hf:a/b", files, "", projector=True) == ["mmproj-m-F16.gguf"]
+    assert choose("hf:a/b", files, "q8_0", projector=True) == ["mmproj-m-Q8_0.gguf"]
+    named = "mmproj-m-BF16.gguf"
+    assert choose("hf:a/b", files, named, projector=True) == [named]
+    with pytest.raises(StartupError, match="no GGUF files"):
+        choose("hf:a/b", ["m-Q4_0.gguf"], "", projector=True)

@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -100,6 +100,8 @@ class MediaReader:
         self._holders = asyncio.Semaphore(holders)
         self._run = run
         self._metrics = metrics
+        # Requests whose images or sounds are being encoded, or wait for it.
+        self.waiting = 0
 
     def placed(self, prompt: Prompt, request: pb.GenerateRequest) -> tuple[Prompt, Layout]:
         """The prompt with stand-ins at its places. Raises InvalidField."""
@@ -137,8 +139,13 @@ class MediaReader:
         if not job.layout:
             yield job
             return
-        async with self._holders:
-            by_digest = await self._encode(job.layout, chat)
+        self.waiting += 1
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._holders)
+                by_digest = await self._encode(job.layout, chat)
+            finally:
+                self.waiting -= 1
             vectors = [by_digest[run.content[0]].vectors[run.content[1]] for run in job.layout.runs]
             yield replace(job, layout=job.layout.with_vectors(vectors))
 

@@ -36,7 +36,7 @@ def find(settings: LlamaSettings) -> ProjectorSource | None:
     """None: none is wanted. Blocks for as long as a download takes. Raises StartupError."""
     if not settings.mmproj:
         return None
-    path = hub.locate(settings.mmproj)
+    path = hub.locate(settings.mmproj, projector=True)
     header = gguf.read(path)
     _check(path, header)
     options = ProjectorOptions(

@@ -154,6 +154,7 @@ class _Asking:
             metadata=((REQUEST_ID_KEY, self._ctx.request_id),),
         )
         try:
+            # A wait that ends early ends the call, too.
             async with asyncio.timeout(self._silence):
                 found: Message = await self._call
                 return found
@@ -163,9 +164,6 @@ class _Asking:
             if self._ended is None or (task is not None and task.cancelling()):
                 raise
             raise self._ended from None
-        finally:
-            # Abandoned calls run on at the worker.
-            self._call.cancel()
 
     def _note(self, worker: Worker, failure: Failure, loss: Loss) -> None:
         """Takes a loss. Raises ApiError where no other worker may try."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.openai import rerank_response
+from edge.openai import rerank_request, rerank_response
 from edge.openai.schemas.rerank import Ranking
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker.errors import ContextLengthExceeded, InvalidField
@@ -121,6 +121,10 @@ async def test_what_workers_find_has_the_clients_names(edge: RunningEdge, backen
         "documents",
         "context_length_exceeded",
     )
+
+
+async def test_names_of_later_documents() -> None:
+    assert rerank_request.names(40).field("documents[1]") == "documents[41]"
 
 
 async def test_a_model_that_ranks_nothing() -> None:

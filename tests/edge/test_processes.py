@@ -141,6 +141,23 @@ async def test_one_that_dies_is_started_again_and_nothing_counted_is_lost() -> N
         assert await edge.counted() == {"18.0"}
 
 
+async def test_what_one_has_stored_all_of_them_know() -> None:
+    async with scripted_worker() as worker, family("--worker", worker.address) as edge:
+        asked = {"model": "scripted", "input": "hi"}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(edge.url + "/v1/responses", json=asked) as answer,
+        ):
+            stored = await answer.json()
+            assert answer.status == 200, stored
+        for _ in range(8):
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(f"{edge.url}/v1/responses/{stored['id']}") as answer,
+            ):
+                assert (answer.status, (await answer.json())["id"]) == (200, stored["id"])
+
+
 async def test_children_end_when_their_parent_is_gone() -> None:
     async with scripted_worker() as worker, family("--worker", worker.address) as edge:
         started = await edge.until("process started", COUNT)

@@ -86,6 +86,8 @@ API: Final = (
     ),
     Route("POST", "/embeddings", embeddings.embeddings),
     Route("POST", "/rerank", rerank.rerank),
+    # llama.cpp's.
+    Route("POST", "/reranking", rerank.rerank),
     Route("POST", "/tokenize", tokens.tokenize),
     Route("POST", "/detokenize", tokens.detokenize),
     Route("POST", "/apply-template", tokens.apply_template),

@@ -59,6 +59,13 @@ async def test_best_first(edge: RunningEdge, backend: Asked) -> None:
     assert backend.questions[0].model_identity == backend.info.identity
 
 
+async def test_its_other_addresses(edge: RunningEdge) -> None:
+    for path in ("/v2/rerank", "/v1/reranking", "/rerank", "/reranking"):
+        status, answer = await post(edge, path, query="red", documents=DOCUMENTS)
+        assert status == 200, path
+        assert is_a(Ranking, answer)
+
+
 async def test_the_best_few(edge: RunningEdge) -> None:
     assert order(await ranks(edge, top_n=2)) == [3, 1]
     assert order(await ranks(edge, top_n=99)) == [3, 1, 0, 2]

@@ -129,6 +129,29 @@ async def test_streamed_by_many_and_again(edge: RunningEdge, worker: ScriptedWor
     assert await streamed(edge, f"{id_}?stream=true&starting_after={last + 5}") == []
 
 
+async def test_what_is_told_to_be_over_is_kept(edge: RunningEdge, worker: ScriptedWorker) -> None:
+    worker.backend.step(4)
+    async with streaming(edge, background=True) as events:
+        async for event in events:
+            if event["type"] == "response.completed":
+                # The client may be faster than the end of the stream.
+                id_ = event["response"]["id"]
+                assert await edge.get(f"{PATH}/{id_}") == (200, event["response"])
+                break
+        else:
+            pytest.fail("it did not end")
+
+
+async def test_a_client_that_leaves_before_it_begins_ends_it(
+    edge: RunningEdge, worker: ScriptedWorker
+) -> None:
+    worker.backend.script = Script(hang_at=ADMISSION)
+    asking = asyncio.create_task(ask(edge, background=True))
+    await worker.backend.until(lambda: worker.backend.running == 1)
+    asking.cancel()
+    await worker.backend.until(lambda: worker.backend.running == 0)
+
+
 async def test_a_stream_ends_with_its_cancellation(
     edge: RunningEdge, worker: ScriptedWorker
 ) -> None:

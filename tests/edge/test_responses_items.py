@@ -161,7 +161,9 @@ def test_thoughts_come_back_however_they_were_carried() -> None:
     summed = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
     for one in (closed, summed):
         assert said(one, assistant("A"))[0].reasoning_content == "hm"
-    assert said(thoughts("left alone"), user("hi"))[0].content == "hi"
+    # Thoughts that led to nothing belong to no later answer.
+    question, answer = said(thoughts("left alone"), user("hi"), assistant("A"))
+    assert (question.content, answer.reasoning_content) == ("hi", None)
 
 
 def test_thoughts_that_another_server_closed_are_refused() -> None:

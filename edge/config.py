@@ -116,7 +116,7 @@ class EdgeSettings(Settings):
     store_max_bytes: int = Field(default=2**30, ge=2**20)
     """Size of all stored responses; then the oldest go."""
 
-    store_max_response_bytes: int = Field(default=8 * 2**20, ge=2**16)
+    store_max_response_bytes: int = Field(default=32 * 2**20, ge=2**16)
     """Size of one stored response; larger ones are answered and not stored."""
 
     drain_grace: float = Field(default=20.0, ge=0)

@@ -44,7 +44,7 @@ class Ids:
 
 
 def new() -> Ids:
-    """Of a response that begins."""
+    """Of a response that begins. Nobody can guess it: whoever has no key has no name either."""
     return Ids(uuid.uuid4().hex)
 
 

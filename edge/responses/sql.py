@@ -49,7 +49,7 @@ _ATTEMPTS: Final = 3
 _PAUSE: Final = 0.1
 # Responses that one may go on from, and their bytes in all.
 MAX_CHAIN: Final = 1024
-MAX_CHAIN_BYTES: Final = 16 * 2**20
+MAX_CHAIN_BYTES: Final = 64 * 2**20
 _LIVE: Final = tuple(render.LIVE)
 
 # Some databases have bytes of several lengths.

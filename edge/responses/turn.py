@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 
-from edge import calling
+from edge import calling, chance, fetching
 from edge.errors import ApiError
 from edge.intake import Intake
 from edge.openai import chat_to_proto
@@ -86,14 +85,15 @@ async def _found(keeping: Keeping, owner: str, wanted: list[str]) -> dict[str, J
     return found
 
 
-def wanted(
-    turn: Turn, asked: ResponseRequest | CountRequest, model: pb.ModelInfo
+async def wanted(
+    intake: Intake, turn: Turn, asked: ResponseRequest | CountRequest, model: pb.ModelInfo
 ) -> pb.GenerateRequest:
     """The generation of a turn. Raises ApiError 400."""
     chat = conversation.conversation(turn.items, asked.instructions)
     turn.places = chat.places
     request = to_chat.chat(asked, chat.messages)
-    made = chat_to_proto.translate(request, secrets.randbits(63), model.capabilities)
+    await fetching.inline(request, fetching.Hosts(intake.settings.media_hosts))
+    made = chat_to_proto.translate(request, chance.seed(), model.capabilities)
     chat_to_proto.check_model(made, model)
     return made
 
@@ -105,7 +105,7 @@ async def fitted(
 
     Raises ApiError.
     """
-    made = wanted(turn, asked, model)
+    made = await wanted(intake, turn, asked, model)
     if asked.truncation != "auto" or not model.context_length:
         return made
     most = asked.max_output_tokens if isinstance(asked, ResponseRequest) else None
@@ -127,7 +127,7 @@ async def fitted(
         gone = len(turn.items) - len(rest)
         turn.before, turn.listed = max(0, turn.before - gone), False
         turn.items = rest
-        made = wanted(turn, asked, model)
+        made = await wanted(intake, turn, asked, model)
     return made
 
 

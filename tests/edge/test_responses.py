@@ -321,6 +321,20 @@ async def test_counting_tokens(edge: RunningEdge, worker: ScriptedWorker) -> Non
     assert len(worker.backend.requests) == 1
 
 
+async def test_images(worker: ScriptedWorker) -> None:
+    def looking(url: str) -> Any:
+        return [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]
+
+    async with running_edge(worker.address, media_hosts=("example.invalid",)) as edge:
+        await made(edge, input=looking("data:image/png;base64,aGk="))
+        (message,) = worker.backend.requests[-1].chat.messages
+        assert message.content[0].media.data == b"hi"
+        for url in ("http://example.com/x.png", "http://example.invalid/x.png", "nothing"):
+            status, body = await ask(edge, input=looking(url))
+            assert (status, body["error"]["param"]) == (400, "input[0].content[0].image_url")
+            assert "messages" not in body["error"]["message"]
+
+
 # ----------------------------------------------------------------------------------- truncation
 
 

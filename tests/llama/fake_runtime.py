@@ -110,10 +110,11 @@ class FakeRuntime:
             cached = self.cache.setdefault(chunk.slot, [])
             assert chunk.start == len(cached)
             wanted = []
-            for index, token in enumerate(_contents(chunk)):
+            contents = _contents(chunk)
+            for index, token in enumerate(contents):
                 cached.append((self._next_cell, token + 1000 * len(self.adapter)))
                 self._next_cell += 1
-                if index >= len(chunk.tokens) - chunk.outputs:
+                if index >= len(contents) - chunk.outputs:
                     wanted.append(self._logits([token for _, token in cached]))
             rows.append(wanted)
         return rows

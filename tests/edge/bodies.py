@@ -235,6 +235,8 @@ RESPONSES: list[Body] = [
         "previous_response_id": "resp_none",
     },
     {"input": "hi", "max_output_tokens": 4, "store": True},
+    # As it comes back from a response: a message with an id, which is also what a reference has.
+    {"input": [{"role": "user", "content": "hi", "id": "msg_1"}], "store": False},
 ]
 
 _RICH: dict[str, list[Body]] = {

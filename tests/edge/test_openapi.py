@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from html.parser import HTMLParser
 from typing import Any
@@ -10,14 +12,18 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from edge.errors import ApiError
+from edge.openai import jsonbody
 from edge.openai.chat_request import ChatRequest
 from edge.openapi import describe, page
 from edge.openapi.describe import EVENTS
 from edge.openapi.facts import Facts
 from edge.openapi.operations import OPERATIONS
 from edge.routes import mounted
+from tests.edge.bodies import seeds
+from tests.edge.hostile import hostile
 from tests.edge.running import RunningEdge, running_edge
 from tests.fakes.worker import ScriptedWorker, scripted_worker
 
@@ -138,6 +144,56 @@ def test_the_schema_takes_what_validation_takes(
     else:
         valid = True
     assert accepts(document, "ChatRequest", body) == valid
+
+
+def whole_floats(value: Any) -> bool:
+    """Whether there is a `1.0`, which a schema takes for an integer and validation does not."""
+    if isinstance(value, dict):
+        return any(map(whole_floats, value.values()))
+    if isinstance(value, list):
+        return any(map(whole_floats, value))
+    return isinstance(value, float) and value.is_integer()
+
+
+def may_be_reference(body: Any) -> bool:
+    """Whether an item of a response's input has an id: to the schema it may always be a reference.
+
+    Validation takes one with a role for a message, which a schema could say at length only.
+    """
+    given = body.get("input")
+    return isinstance(given, list) and any(isinstance(one, dict) and "id" in one for one in given)
+
+
+@pytest.mark.parametrize("path", sorted(seeds()))
+def test_schemas_and_models_agree(document: dict[str, Any], path: str) -> None:
+    """About valid bodies, and about those that are drawn from them and are JSON at all."""
+    told = next(OPERATIONS[e.route.handler] for e in mounted() if e.name == path)
+    content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    schema = Draft202012Validator({**document, **content["schema"]})
+    model: TypeAdapter[Any] = TypeAdapter(told.request)
+    bodies = [json.dumps(body).encode() for body in seeds()[path]]
+    drawn = hostile({path: seeds()[path]}, 400, seed=9)
+    bodies += [one.body for one in drawn if len(one.body) < 20_000]
+    judged = Counter[bool]()
+    for raw in bodies:
+        try:
+            body = jsonbody.parse(raw)
+        except ApiError:
+            continue
+        if whole_floats(body):
+            continue
+        try:
+            model.validate_python(body)
+        except ValidationError:
+            valid = False
+        else:
+            valid = True
+        judged[valid] += 1
+        if schema.is_valid(body) != valid:
+            assert not valid, raw
+            assert may_be_reference(body), raw
+    assert judged[True] > 30
+    assert judged[False] > 30
 
 
 def test_settings_show() -> None:

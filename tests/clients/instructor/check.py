@@ -5,7 +5,7 @@ from typing import Literal
 
 import instructor
 import openai
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 BASE_URL, MODEL = os.environ["BASE_URL"], os.environ["MODEL"]
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -13,6 +13,9 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 class Place(BaseModel):
     """A place."""
+
+    # Else the demo model may go on with properties of its own for ever.
+    model_config = ConfigDict(extra="forbid")
 
     kind: Literal["city", "country"]
     name: Literal["Paris", "Rome"]

@@ -1,6 +1,7 @@
 """ChatOpenAI and OpenAIEmbeddings: usage of streams, tools, structured output."""
 
 import os
+from typing import Literal
 
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
@@ -14,7 +15,8 @@ chat = ChatOpenAI(base_url=BASE_URL, model=MODEL, temperature=0, max_retries=0)
 class Place(BaseModel):
     """A place."""
 
-    name: str
+    # What is told in free text the demo model may tell for ever.
+    name: Literal["Paris", "Rome"]
 
 
 @tool

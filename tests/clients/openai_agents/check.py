@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from typing import Literal
 
 from agents import (
     Agent,
@@ -24,7 +25,7 @@ cities = []
 
 
 class Place(BaseModel):
-    name: str
+    name: Literal["Paris", "Rome"]
 
 
 @function_tool

@@ -20,7 +20,7 @@ from edge.responses.keeping import BEAT, KEEPING, Keeping
 from edge.responses.output import Output
 from edge.responses.records import Json, Record
 from edge.responses.request import ResponseRequest
-from edge.responses.runs import Run
+from edge.responses.runs import Announced, Run
 from edge.responses.turn import Turn
 from edge.state import EDGE
 from protos.inference.v1 import inference_pb2 as pb
@@ -74,7 +74,8 @@ class _Making:
                     before_end=lambda: self._keep(events.response),
                 )
             whole = Whole(self._head, self._output(), self._keeping.clock)
-            await answering.whole(intake, generation, whole)
+            source = Announced(generation, hurried=wanted.output.logprobs)
+            await answering.whole(intake, source, whole)
             await self._keep(whole.response)
             return json_response(whole.response)
 
@@ -88,6 +89,8 @@ class _Making:
             events,
             self._keep_live,
             lambda response, log: self._keeping.end(id_, response, log),
+            # Of deltas that are few it cannot be told which logprobs are the text's.
+            hurried=bool(self._asked.stream) or wanted.output.logprobs,
         )
         run.start(
             intake,

@@ -30,7 +30,7 @@ class Run:
     """One of them. State: the log so far, whether it was admitted, and whether it is over.
 
     `keep` keeps the response as it begins, and raises ApiError where that fails; `end` keeps its
-    end: the response and the log.
+    end: the response and the log. `hurried`: each delta is told as it comes.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class Run:
         events: Events,
         keep: Callable[[], Awaitable[None]],
         end: Callable[[Json, bytes], Awaitable[object]],
+        *,
+        hurried: bool,
     ) -> None:
         self.id: str = events.response["id"]
         # What was told so far, an event each, whose place is its number.
@@ -49,6 +51,7 @@ class Run:
         self._events = events
         self._keep = keep
         self._end = end
+        self._hurried = hurried
         # What is told once the end is kept.
         self._last: list[Json] = []
         self._generation: Generation | None = None
@@ -134,7 +137,8 @@ class Run:
 
     async def _answer(self, intake: Intake, generation: Generation) -> None:
         try:
-            await answering.whole(intake, _Announced(generation, self._on_admission), self)
+            source = Announced(generation, self._on_admission, hurried=self._hurried)
+            await answering.whole(intake, source, self)
         except ApiError as error:
             if not self._admitted.done():
                 self._admitted.set_exception(error)
@@ -178,16 +182,29 @@ class Run:
         grown.set()
 
 
-class _Announced:
+async def _nothing() -> None:
+    pass
+
+
+class Announced:
     """A generation that says when it was admitted, before anything of it is read."""
 
-    def __init__(self, generation: Generation, admitted: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        generation: Generation,
+        admitted: Callable[[], Awaitable[None]] = _nothing,
+        *,
+        hurried: bool,
+    ) -> None:
+        """`hurried`: each delta counts, also where nobody waits for it."""
         self._generation = generation
         self._admitted = admitted
+        self._hurried = hurried
 
     def unhurried(self) -> None:
         """See Source."""
-        self._generation.unhurried()
+        if not self._hurried:
+            self._generation.unhurried()
 
     async def start(self) -> pb.Started:
         """See Source."""

@@ -234,6 +234,25 @@ async def test_thoughts_are_items_and_come_back(edge: RunningEdge, worker: Scrip
     assert worker.backend.requests[-1].chat.messages[1].reasoning == "I think"
 
 
+async def test_deltas_may_be_few_where_nobody_sees_them(
+    edge: RunningEdge, worker: ScriptedWorker
+) -> None:
+    logprobs = {"include": ["message.output_text.logprobs"]}
+    for fields, few in (
+        ({}, True),
+        ({"background": True}, True),
+        # Of few it could not be told which logprobs are the text's.
+        (logprobs, False),
+        ({"background": True, **logprobs}, False),
+    ):
+        await made(edge, **fields)
+        sent = worker.backend.requests[-1].output
+        assert sent.HasField("min_delta_interval") is few, fields
+    for background in (False, True):
+        await streamed(edge, background=background)
+        assert not worker.backend.requests[-1].output.HasField("min_delta_interval")
+
+
 async def test_logprobs(edge: RunningEdge) -> None:
     response = await made(edge, include=["message.output_text.logprobs"], top_logprobs=2)
     logprobs = response["output"][0]["content"][0]["logprobs"]

@@ -10,7 +10,6 @@ from typing import Any
 import openai
 import pytest
 
-from edge.resume import MAX_TOKENS
 from services.worker.errors import (
     ContextLengthExceeded,
     Draining,
@@ -261,20 +260,6 @@ async def test_shutdown_ends_all_of_them(worker: ScriptedWorker) -> None:
         found = await EventReader(answer).rest()
     assert found[-1]["error"]["code"] == "service_unavailable"
     await worker.backend.until(lambda: worker.backend.running == 0)
-
-
-async def test_a_slow_client_stops_the_reading(edge: RunningEdge, worker: ScriptedWorker) -> None:
-    """What nobody reads is not kept: every worker is asked no further than some events ahead."""
-    worker.backend.script = Script(tokens=("x" * 5000,), endless=True)
-    asked = body(prompt=["a", "b"], stream=True, max_tokens=MAX_TOKENS)
-    async with edge.http.post(edge.url + PATH, json=asked) as answer:
-        assert answer.status == 200
-        counts = [-1, 0]
-        while counts[-1] != counts[-2]:
-            await asyncio.sleep(0.2)
-            counts.append(worker.backend.produced)
-        # Sockets, gRPC's windows and 64 events; not what the workers would write in that time.
-        assert counts[-1] < 20_000
 
 
 async def test_the_model_must_be_able_to(edge: RunningEdge, worker: ScriptedWorker) -> None:

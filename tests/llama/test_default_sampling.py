@@ -28,9 +28,7 @@ def general(**fields: Any) -> dict[str, Any]:
 
 def test_nothing_said_is_openais():
     made = default_sampling({}, {})
-    assert made == pb.SamplingParams(
-        temperature=1, top_p=1, top_k=0, min_p=0, repetition_penalty=1
-    )
+    assert made == pb.SamplingParams(temperature=1, top_p=1, top_k=0, min_p=0, repetition_penalty=1)
     # Zeros are told, too: they are what is done.
     assert made.HasField("top_k")
 
@@ -194,6 +192,7 @@ async def test_a_worker_does_as_its_operator_says(serve):
     """Greedy by default, and as the request says where it says something."""
     backend = await serve(sampling_defaults=("top_k=1",))
     assert backend.model().default_sampling.top_k == 1
+    assert backend.model().identity != (await serve()).model().identity
 
     async def answer(seed: int, **fields: Any) -> str:
         made = request("Say something about gravity and zebras, please", ignore_eos=True)

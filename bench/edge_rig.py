@@ -73,7 +73,10 @@ def _litellm(stack: ExitStack, upstream: int, binary: Path) -> Proxy:
         "api_base": f"http://127.0.0.1:{upstream}/v1",
         "api_key": "none",
     }
-    settings = {"model_list": [{"model_name": MODEL, "litellm_params": parameters}]}
+    settings = {
+        "model_list": [{"model_name": MODEL, "litellm_params": parameters}],
+        "general_settings": {"dangerously_permit_weak_or_unset_master_key": True},
+    }
     config.write_text(yaml.safe_dump(settings))
     line = [str(binary), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     # What it would print and ask the network for otherwise.

@@ -171,10 +171,10 @@ class Connection(asyncio.Protocol):
             self._block += payload
         if not flags & _END_HEADERS:
             return
-        path = ""
-        for name, value in self._decoder.decode(self._block):
-            if name == ":path":
-                path = str(value)
+        head = {
+            bytes(name): bytes(value) for name, value in self._decoder.decode(self._block, raw=True)
+        }
+        path = head[b":path"].decode()
         self._calls[stream] = Call(self, stream, path, self._window_of_calls)
         self._write(_frame(_HEADERS, _END_HEADERS, stream, _ANSWER))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -93,7 +94,16 @@ async def family(*args: str) -> AsyncGenerator[Family, None]:
     finally:
         if process.returncode is None:
             process.terminate()
-        await process.communicate()
+        try:
+            async with asyncio.timeout(SECONDS):
+                await process.communicate()
+        except TimeoutError:
+            # Somebody still holds its stderr: children that should have ended.
+            for one in found.lines:
+                if one["event"] == "process started":
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(one["pid"], signal.SIGKILL)
+            raise
 
 
 async def gone(pid: int) -> None:

@@ -6,10 +6,11 @@ stream ends and how it fails is decided here.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 from aiohttp import web
@@ -24,6 +25,10 @@ from edge.state import Edge
 from protos.inference.v1 import inference_pb2 as pb
 
 log = structlog.get_logger()
+
+# Tokens of a prompt whose logprobs take so long to tell (some 10 ms) that other streams would
+# stand still: they are told in a thread.
+_MANY: Final = 1000
 
 
 class Streamed(Protocol):
@@ -125,7 +130,10 @@ async def whole(intake: Intake, generation: Source, into: Gathers) -> None:
     into.started(started)
     while isinstance(event := await generation.next(), pb.Delta):
         meter.delta(event)
-        into.delta(event)
+        if len(event.prompt_logprobs) > _MANY:
+            await asyncio.to_thread(into.delta, event)
+        else:
+            into.delta(event)
     meter.finished(event)
     into.finished(event)
 
@@ -164,7 +172,9 @@ async def streamed(
             for event in await events.next():
                 if isinstance(event, pb.Delta):
                     meter.delta(event)
-                    for written in answer.delta(event):
+                    many = len(event.prompt_logprobs) > _MANY
+                    told = answer.delta(event)
+                    for written in await asyncio.to_thread(list, told) if many else told:
                         await out.write(written)
                 else:
                     meter.finished(event)

@@ -12,6 +12,8 @@ from protos.inference.v1 import inference_pb2 as pb
 
 # Where OpenAI's and Anthropic's APIs have them, as base64 or as `data:` URLs.
 _KEYS: Final = frozenset({"url", "image_url", "data", "file_data"})
+# What JSON spends its time on and base64 has none of (but a few escaped slashes).
+_NO_MEDIA: Final = (b'"', b",", b":", b"\\")
 _TAKES: Final = frozenset({pb.CAPABILITY_IMAGE, pb.CAPABILITY_AUDIO})
 
 
@@ -31,6 +33,9 @@ def parse(body: bytes, limit: int) -> dict[str, Any]:
 
     Raises ApiError 400, and 413 also for what is larger and no JSON.
     """
+    if len(body) > limit and sum(map(body.count, _NO_MEDIA)) > limit:
+        # So much else that to parse it would be what the limit is there to prevent.
+        raise too_large(limit)
     try:
         found = jsonbody.parse(body)
     except ApiError:

@@ -117,6 +117,9 @@ def describe(
         for at, each in routes(mounted).items()
         if each.route.handler in operations
     }
+    # In the order in which operations are told, and not in that of their paths.
+    order = {handler: at for at, handler in enumerate(operations)}
+    described = dict(sorted(described.items(), key=lambda each: order[each[1][0].handler]))
     told = [operation for _, operation in described.values()]
     kinds, components = schema.schemas(list(_kinds(told)))
     paths: Json = {}

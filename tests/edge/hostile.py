@@ -201,6 +201,13 @@ def _digits(rng: random.Random, body: Body) -> bytes:
     return put(body, rng.choice(list(places(body))), raw)
 
 
+def _unended(rng: random.Random, body: Body) -> bytes:
+    """Brackets enough to be counted, then a string that never ends."""
+    piece = rng.choice((b'\\"', b"\\", b'" ', b"x"))
+    raw = b"[" * 40 + b'"' + piece * (rng.choice((1_000, 500_000, 900_000)) // len(piece))
+    return put(body, rng.choice(list(places(body))), raw).split(raw)[0] + raw
+
+
 Kind = Callable[[random.Random, Body], bytes]
 _WEIGHTED: Mapping[Kind, int] = {
     _wrong: 35,
@@ -215,6 +222,7 @@ _WEIGHTED: Mapping[Kind, int] = {
     _wide: 3,
     _long: 3,
     _digits: 2,
+    _unended: 2,
 }
 _KINDS = list(_WEIGHTED)
 _WEIGHTS = list(_WEIGHTED.values())

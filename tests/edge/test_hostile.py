@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.edge.apart import EdgeApart, edge_apart
-from tests.edge.bodies import seeds
+from tests.edge.bodies import MODEL, seeds
 from tests.edge.hostile import Hostile, hostile
 
 # CPU seconds that a callback of the event loop may take: so long all streams stand still.
@@ -93,6 +93,27 @@ async def test_valid_bodies_are_answered(edge: EdgeApart) -> None:
                 async with http.post(edge.url + path, json=body) as answer:
                     found.append((answer.status, (await answer.text())[:300]))
             assert any(status == 200 for status, _ in found), (path, found)
+
+
+LONG = "x" * 4000
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_logprobs_of_a_long_prompt_hold_nobody_up(edge: EdgeApart, stream: bool) -> None:
+    body = {"model": MODEL, "prompt": LONG, "echo": True, "logprobs": 5, "max_tokens": 1}
+    held_up = []
+    async with aiohttp.ClientSession() as http:
+        for _ in range(3):
+            edge.longest_step()
+            async with http.post(
+                edge.url + "/v1/completions", json={**body, "stream": stream}
+            ) as answer:
+                text = await answer.text()
+            held_up.append(edge.longest_step()[0])
+    assert answer.status == 200, text
+    assert text.count("text_offset")
+    # Told on the loop it takes three times as long.
+    assert min(held_up) < 0.02, held_up
 
 
 def test_the_same_seed_draws_the_same() -> None:

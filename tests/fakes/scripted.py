@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker.backend import Backend, Call
+from services.worker.errors import ContextLengthExceeded
 from tests.fakes.script import ADMISSION, Script, Scripts
 
 VOCABULARY = 65536
@@ -115,6 +116,8 @@ class ScriptedBackend(Backend):
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         """See Backend."""
         script = self.script if isinstance(self.script, Script) else self.script(request)
+        if request.output.prompt_logprobs and len(_prompt(request)) > self.info.context_length > 0:
+            raise ContextLengthExceeded(len(_prompt(request)), self.info.context_length)
         self.requests.append(request)
         self.calls.append(call)
         self.opened += 1

@@ -62,5 +62,5 @@ def test_every_prefix_is_a_base_url_and_needs_a_key(stack: Stack) -> None:
 def test_the_log_names_who_asked(stack: Stack) -> None:
     assert stack.edge is not None
     out = stack.edge.output()
-    assert '"identity": "alice"' in out
+    assert '"identity":"alice"' in out
     assert KEY not in out

@@ -193,9 +193,9 @@ async def test_what_is_wrong_is_said_once() -> None:
         port = taken.getsockname()[1]
         code, lines = await run("--port", str(port))
     assert (code, lines) == (EXIT_CONFIG, [f"caravan-edge: port {port} is in use"])
-    code, lines = await run("--api-keys-file", "/no/such")
+    code, lines = await run("--api-keys-file", "/nowhere/keys")
     assert code == EXIT_CONFIG
-    assert lines == ["caravan-edge: --api-keys-file /no/such: no such file or directory"]
+    assert lines == ["caravan-edge: --api-keys-file /nowhere/keys: no such file or directory"]
 
 
 def test_a_port_that_is_shared_by_somebody_else_is_in_use() -> None:

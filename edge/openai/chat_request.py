@@ -135,11 +135,15 @@ class ChatRequest(Structured, Sampled, _Asked):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
+    prompt_cache_options: Object | None = None
     service_tier: str | None = None
     prediction: Object | None = None
     web_search_options: Object | None = None
     modalities: Annotated[list[Literal["text", "audio"]], FIRST] | None = None
     audio: Object | None = None
+
+    # Refused: whoever asks for it counts on it.
+    moderation: Object | None = None
 
     # Beyond OpenAI, as far as only chats have it.
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None

@@ -8,7 +8,7 @@ from edge.errors import invalid
 from edge.openai import invalid as say
 from edge.openai import sampling_rules
 from edge.openai.chat_request import AllowedToolChoice, ChatRequest, FunctionName, NamedToolChoice
-from edge.openai.checks import only_with, validate, with_model
+from edge.openai.checks import only_if_enabled, only_with, unsupported, validate, with_model
 from edge.openai.messages import AssistantMessage, FunctionMessage, ToolMessage
 
 
@@ -39,9 +39,9 @@ def _fields_together(request: ChatRequest) -> None:
             "invalid_parameter_combination",
         )
     if request.top_logprobs is not None and not request.logprobs:
-        raise only_with("top_logprobs", "logprobs", "is enabled")
+        raise only_if_enabled("top_logprobs", "logprobs")
     if request.stream_options is not None and not request.stream:
-        raise only_with("stream_options", "stream", "is enabled")
+        raise only_if_enabled("stream_options", "stream")
     sampling_rules.at_least_n(request.best_of, request.n)
     if request.continue_final_message:
         if request.add_generation_prompt:
@@ -57,6 +57,8 @@ def _fields_together(request: ChatRequest) -> None:
             )
     if request.modalities is not None and "audio" in request.modalities:
         raise invalid("This server does not produce audio.", "modalities", "unsupported_value")
+    if request.moderation is not None:
+        raise unsupported("moderation", "Nothing is moderated here.")
 
 
 def _tools(request: ChatRequest) -> None:

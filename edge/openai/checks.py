@@ -45,11 +45,21 @@ def validate(kind: type[Body], body: dict[str, Any], strict: bool = False) -> Bo
         raise say.from_validation(error) from None
 
 
+def only_if_enabled(field: str, switch: str) -> ApiError:
+    """A field that means nothing while its switch is off."""
+    return invalid(f"The '{field}' parameter is only allowed when '{switch}' is enabled.", field)
+
+
 def only_with(field: str, other: str, how: str) -> ApiError:
     """A field that needs another one."""
     return invalid(
         f"Invalid value for '{field}': '{field}' is only allowed when '{other}' {how}.", field
     )
+
+
+def unsupported(param: str, why: str) -> ApiError:
+    """400: a parameter that cannot be ignored."""
+    return invalid(f"Unsupported parameter: '{param}'. {why}", param, "unsupported_parameter")
 
 
 def able(model: pb.ModelInfo, capability: pb.Capability.ValueType, what: str) -> None:

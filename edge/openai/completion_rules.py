@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from edge.errors import invalid
 from edge.openai import sampling_rules
-from edge.openai.checks import only_with, validate, with_model
+from edge.openai.checks import only_if_enabled, only_with, validate, with_model
 from edge.openai.completion_request import CompletionRequest
 
 # Of all prompts together: each is a generation of its own, and they run at the same time.
@@ -66,7 +66,7 @@ def _choices(request: CompletionRequest) -> None:
 
 def _fields_together(request: CompletionRequest) -> None:
     if request.stream_options is not None and not request.stream:
-        raise only_with("stream_options", "stream", "is enabled")
+        raise only_if_enabled("stream_options", "stream")
     if request.suffix:
         if request.echo:
             raise sampling_rules.not_both("suffix", "echo")

@@ -57,8 +57,9 @@ def describe(
     if kind in _EXPECTED:
         # Integers beyond 64 bits were parsed as floats.
         if kind == "int_type" and isinstance(value, float) and abs(value) >= 2**63:
-            above = value > 0
-            return _bound(param, "integer", above, "<=" if above else ">=", 2**63, value)
+            if value > 0:
+                return _bound(param, "integer", True, "<=", 2**63 - 1, value)
+            return _bound(param, "integer", False, ">=", -(2**63), value)
         return wrong_type(param, _expected(kind, param), value)
     if kind == "wanted":
         return wrong_type(param, str(item["msg"]), value)
@@ -200,4 +201,5 @@ def _article(value: Any) -> str:
 
 
 def _plain(number: float) -> str:
-    return f"{number:g}" if abs(number) < 1e16 else str(number)
+    """All of its digits: rounded, a number beyond a limit may read like the limit."""
+    return str(number).removesuffix(".0")

@@ -34,7 +34,9 @@ def image(part: ImagePart, param: str) -> pb.Media:
             "invalid_value",
         )
     data = _decode(url[match.end() :], f"{param}.image_url.url")
-    return pb.Media(mime_type=mime, data=data, detail=part.image_url.detail or "")
+    detail = part.image_url.detail or ""
+    # As much as there is: no model here knows more than that.
+    return pb.Media(mime_type=mime, data=data, detail="high" if detail == "original" else detail)
 
 
 def sound(part: AudioPart, param: str) -> pb.Media:

@@ -29,7 +29,7 @@ class ImageUrl(Part):
     """Where an image is: only `data:` URLs are read, nothing is fetched."""
 
     url: str
-    detail: Literal["auto", "low", "high"] | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 class ImagePart(Part):

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
-from edge.errors import ApiError, Names, field_param, invalid
+from edge.errors import Names, field_param, invalid
 from edge.openai import chat_rules
 from edge.openai import invalid as say
 from edge.openai.chat_request import ChatRequest
-from edge.openai.checks import validate, with_model
+from edge.openai.checks import unsupported, validate, with_model
 from edge.openai.fields import FIRST, Part, string_or
 from edge.openai.sampling_fields import MAX_INT32
 from protos.inference.v1 import inference_pb2 as pb
@@ -101,7 +101,7 @@ def read_tokenize(
         return _chat(body, strict)
     request = validate(TokenizeRequest, body, strict)
     if request.pad_to_max_length:
-        raise _unsupported("pad_to_max_length", "This server does not pad.")
+        raise unsupported("pad_to_max_length", "This server does not pad.")
     given = getattr(request, named[0])
     several = not isinstance(given, str)
     return Texted(request, named[0], given if several else [given], several)
@@ -154,10 +154,6 @@ CHAT = Names(field=lambda path: "messages" if path == "with_token_ids" else fiel
 def _chat(body: dict[str, Any], strict: bool) -> ChatRequest:
     for name in ("return_token_strs", "with_pieces"):
         if body.get(name) not in (None, False):
-            raise _unsupported(name, "Tokens of a conversation have no texts here.")
+            raise unsupported(name, "Tokens of a conversation have no texts here.")
     own = {"add_special_tokens", "add_special", "return_token_strs", "with_pieces"}
     return chat_rules.read({k: v for k, v in body.items() if k not in own}, strict=strict)
-
-
-def _unsupported(param: str, why: str) -> ApiError:
-    return invalid(f"Unsupported parameter: '{param}'. {why}", param, "unsupported_parameter")

@@ -211,9 +211,8 @@ def _part(part: Any) -> Any:
         case InputText() | OutputText():
             return TextPart.model_construct(type="text", text=part.text)
         case InputImage():
-            detail = "high" if part.detail == "original" else part.detail
             # Without a URL it is one that cannot be read, which is said where others are.
-            url = ImageUrl.model_construct(url=part.image_url or "", detail=detail)
+            url = ImageUrl.model_construct(url=part.image_url or "", detail=part.detail)
             return ImagePart.model_construct(type="image_url", image_url=url)
         case AudioInput():
             return AudioPart.model_construct(type="input_audio", input_audio=part.input_audio)

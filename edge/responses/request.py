@@ -223,6 +223,8 @@ class ResponseRequest(Structured, Sampled, _Asked):
     # Accepted and without effect here.
     context_management: Annotated[list[Object], FIRST, Field(max_length=64)] | None = None
     prompt_cache_options: Object | None = None
+    image: Object | None = None
+    access_programs: Object | None = None
 
     # Beyond OpenAI, as for chats.
     reasoning_budget: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None

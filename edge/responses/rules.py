@@ -11,7 +11,7 @@ from edge import errors
 from edge.errors import ApiError, Names, invalid
 from edge.openai import invalid as say
 from edge.openai import sampling_rules
-from edge.openai.checks import only_with, validate, with_model
+from edge.openai.checks import only_if_enabled, only_with, unsupported, validate, with_model
 from edge.responses import ids
 from edge.responses.request import (
     AllowedChoice,
@@ -74,14 +74,9 @@ def _refused(request: ResponseRequest) -> None:
         raise unsupported("moderation", "Nothing is moderated here.")
 
 
-def unsupported(param: str, why: str) -> ApiError:
-    """400: a parameter that cannot be ignored."""
-    return invalid(f"Unsupported parameter: '{param}'. {why}", param, "unsupported_parameter")
-
-
 def _together(request: ResponseRequest) -> None:
     if request.stream_options is not None and not request.stream:
-        raise only_with("stream_options", "stream", "is enabled")
+        raise only_if_enabled("stream_options", "stream")
     if request.background and not request.stored:
         raise only_with("background", "store", "is not false")
     if request.response_format is not None and request.text and request.text.format:

@@ -57,6 +57,7 @@ SYSTEM: Final = (
     Route("GET", "/v2/health/live", system.live, open=True),
     Route("GET", "/v2/health/ready", system.ready, open=True),
     Route("GET", "/v1/config", system.config),
+    Route("POST", "/v1/config/reload", system.config),
     # Aana's.
     Route("GET", "/api/ready", system.is_ready, open=True),
     Route("GET", "/api/status", system.status),

@@ -53,7 +53,10 @@ async def live(request: web.Request) -> web.Response:
 
 
 async def config(request: web.Request) -> web.Response:
-    """GET /v1/config, as OpenVINO Model Server: each model, of which there is one version."""
+    """GET /v1/config, POST /v1/config/reload, as OpenVINO Model Server: each model's one version.
+
+    There is nothing to reload: workers are followed all the time.
+    """
     pool = request.app[EDGE].pool
     able = {worker.info.name for worker in pool.workers if worker.available and worker.info}
     return json_response(

@@ -187,3 +187,11 @@ async def test_the_details_of_images(edge: RunningEdge, worker: ScriptedWorker) 
         assert status == 200, answer
         message = worker.backend.requests[-1].chat.messages[0]
         assert message.content[0].media.detail == told
+
+
+async def test_a_reload_has_nothing_to_do(edge: RunningEdge) -> None:
+    """As OpenVINO Model Server's where nothing has changed."""
+    _, config = await edge.get("/v1/config")
+    assert list(config) == ["scripted"]
+    for data in (b"", b"{}"):
+        assert await edge.post(data, "/v1/config/reload") == (200, config)

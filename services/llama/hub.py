@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError, StartupError
 
 _NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<wanted>[\w./-]+))?", re.ASCII)
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
@@ -30,7 +30,7 @@ def locate(model: str, endpoint: str | None = None, *, projector: bool = False) 
         return Path(model)
     match = _NAME.fullmatch(model)
     if match is None:
-        raise StartupError(f"{model}: write hf:owner/repo:file-or-quant")
+        raise SettingError(f"{model}: write hf:owner/repo:file-or-quant")
     wanted = match["wanted"] or ""
     # Here, because a worker whose model is a file needs none of the MiB that the client takes.
     from services.llama import hub_client  # noqa: PLC0415

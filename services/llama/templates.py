@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from services.llama.builtin_templates import BUILTIN
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError
 
 _KEY = "tokenizer.chat_template"
 # Other templates of a GGUF that have a purpose here: for chats with tools, and with documents.
@@ -31,7 +31,7 @@ class Templates:
 def choose(said: str, metadata: Mapping[str, Any]) -> Templates:
     """The operator's, by `said`, a built-in name or a file; empty: those in the GGUF's metadata.
 
-    A name wins over a file of that name; `./name` is the file. Raises StartupError.
+    A name wins over a file of that name; `./name` is the file. Raises SettingError.
     """
     if said in BUILTIN:
         return Templates(BUILTIN[said], overridden=True)
@@ -68,11 +68,11 @@ def _read(path: Path) -> str:
         source = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
-        raise StartupError(
+        raise SettingError(
             f"--chat-template {path}: {why}; write a file, or one of {names}"
         ) from None
     if len(data) > _MOST_BYTES:
-        raise StartupError(f"--chat-template {path}: larger than {_MOST_BYTES // 2**20} MiB")
+        raise SettingError(f"--chat-template {path}: larger than {_MOST_BYTES // 2**20} MiB")
     if not source.strip():
-        raise StartupError(f"--chat-template {path}: the file is empty")
+        raise SettingError(f"--chat-template {path}: the file is empty")
     return source

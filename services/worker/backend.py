@@ -24,6 +24,10 @@ class StartupError(Exception):
     """The backend cannot serve; the message is one line for the person who started the worker."""
 
 
+class SettingError(StartupError):
+    """A setting is why: starting again would not mend it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What belongs to a call but is not in its request."""

@@ -13,7 +13,7 @@ import uvloop
 
 from common import logs
 from common.settings import EXIT_CONFIG, ConfigError
-from services.worker.backend import Backend, StartupError
+from services.worker.backend import Backend, SettingError, StartupError
 from services.worker.config import WorkerSettings
 from services.worker.server import WorkerServer
 
@@ -43,7 +43,7 @@ def command(
     except ConfigError as error:
         return _fail(prog, str(error), EXIT_CONFIG)
     except StartupError as error:
-        return _fail(prog, str(error), EXIT_FAILED)
+        return _fail(prog, str(error), _code(error))
     return run(settings, backend, prog, on_ready)
 
 
@@ -58,7 +58,7 @@ def run(
     try:
         return uvloop.run(_serve(settings, backend, on_ready))
     except StartupError as error:
-        return _fail(prog, str(error), EXIT_FAILED)
+        return _fail(prog, str(error), _code(error))
 
 
 async def _serve(
@@ -96,6 +96,10 @@ async def _serve(
         return EXIT_OK
     finally:
         await server.drain(hurry)
+
+
+def _code(error: StartupError) -> int:
+    return EXIT_CONFIG if isinstance(error, SettingError) else EXIT_FAILED
 
 
 def _fail(prog: str, message: str, code: int) -> int:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from common.settings import Names
 from protos.inference.v1 import inference_pb2 as pb
-from services.worker.backend import Backend, StartupError
+from services.worker.backend import Backend, SettingError, StartupError
 from services.worker.config import WorkerSettings
 from services.worker.main import command
 from tests.fakes.script import Script, echo
@@ -36,6 +36,9 @@ class ScriptedSettings(WorkerSettings):
 
     start_fails: str = ""
     """What the start fails with, to test failing starts."""
+
+    setting_wrong: str = ""
+    """The same, where a setting is why."""
 
     start_hangs: bool = False
     """Whether the start never ends."""
@@ -67,6 +70,8 @@ def make_backend(settings: ScriptedSettings) -> Backend:
     backend = ScriptedBackend(script if settings.tokens else echo, info)
     if settings.start_fails:
         backend.start_error = StartupError(settings.start_fails)
+    if settings.setting_wrong:
+        backend.start_error = SettingError(settings.setting_wrong)
     if settings.start_hangs:
         backend.may_start.clear()
     backend.lost_at_start = settings.lost

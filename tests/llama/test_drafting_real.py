@@ -19,7 +19,7 @@ from services.llama.drafting.pace import Costs
 from services.llama.lookup import Lookup
 from services.llama.resident import ModelChangedError
 from services.llama.runtime import gguf, words
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError, StartupError
 from tests.llama.engine_kit import until
 from tests.llama.real_kit import MODEL, collect, request
 
@@ -112,7 +112,7 @@ async def test_random_models_with_one_vocabulary(tiny, serve, cheap, monkeypatch
 async def test_another_vocabulary_is_refused_before_the_load(tiny, monkeypatch):
     monkeypatch.setattr(resident, "load", lambda _: pytest.fail("loaded"))
     backend = LlamaBackend(settings(MODEL, tiny / "draft.gguf"))
-    with pytest.raises(StartupError) as caught:
+    with pytest.raises(SettingError) as caught:
         await backend.start()
     await backend.stop()
     message = str(caught.value)

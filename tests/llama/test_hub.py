@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from services.llama import hub
 from services.llama.hub import choose
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError, StartupError
 
 FILES = {
     "tiny-Q4_0.gguf": b"GGUF four",
@@ -240,7 +240,7 @@ def test_a_worker_with_a_path_does_without_the_client():
 
 @pytest.mark.parametrize("name", ["hf:", "hf:tiny", "hf:a/b/c:Q4_0", "hf:a/b:", "hf:a/b:x y"])
 def test_malformed_names(name):
-    with pytest.raises(StartupError, match="owner/repo"):
+    with pytest.raises(SettingError, match="owner/repo"):
         hub.locate(name)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.llama.runtime import libs
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError
 
 SCORES = {"amx": 99, "avx512": 50, "avx2": 20, "later": 0}
 
@@ -92,7 +92,7 @@ def test_the_operators_choice_is_not_probed(wheel):
 
 
 def test_a_variant_that_does_not_exist(wheel):
-    with pytest.raises(StartupError, match="there are amx, avx2, avx512, later"):
+    with pytest.raises(SettingError, match="there are amx, avx2, avx512, later"):
         libs.load_backends(wheel[0], "sse9")
 
 
@@ -105,7 +105,7 @@ def test_gpu_backends_are_loaded_beside_it(wheel):
 
 def test_a_wheel_with_its_backends_linked_in(tmp_path):
     assert libs.load_backends(tmp_path, "auto") == "static"
-    with pytest.raises(StartupError, match="linked in"):
+    with pytest.raises(SettingError, match="linked in"):
         libs.load_backends(tmp_path, "avx2")
 
 

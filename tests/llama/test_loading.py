@@ -23,7 +23,7 @@ from services.llama.runtime.adapters import AdapterFile
 from services.llama.runtime.llama import LlamaRuntime
 from services.llama.runtime.loading import RopeOptions, RuntimeOptions, context_params, model_params
 from services.llama.runtime.logs import LogCapture
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError, StartupError
 
 MODEL = Path(__file__).parents[2] / "models" / "caravan-demo.gguf"
 PLAIN = RuntimeOptions(
@@ -301,10 +301,17 @@ def test_adapters_are_listed_and_part_of_the_identity(tmp_path):
 )
 def test_a_bad_adapter_is_one_line(tmp_path, fields, fault):
     path = lora(tmp_path / "bad.gguf", **fields)
-    with pytest.raises(StartupError, match=fault) as caught:
+    with pytest.raises(SettingError, match=fault) as caught:
         planned("--lora", f"bad={path}")
     assert str(caught.value).startswith(f"--lora bad: {path}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_that_is_not_there(tmp_path):
+    path = tmp_path / "none.gguf"
+    with pytest.raises(SettingError) as caught:
+        planned("--lora", f"bad={path}")
+    assert str(caught.value) == f"--lora bad: {path}: no such file"
 
 
 def test_an_adapter_that_llama_cpp_would_die_of_is_refused(tmp_path):

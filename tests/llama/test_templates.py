@@ -8,7 +8,7 @@ from protos.inference.v1 import inference_pb2 as pb
 from services.llama import templates
 from services.llama.builtin_templates import BUILTIN
 from services.llama.template import ChatTemplate
-from services.worker.backend import Call, StartupError
+from services.worker.backend import Call, SettingError
 
 OWN = {
     "tokenizer.chat_template": "own",
@@ -59,7 +59,7 @@ def test_files_that_are_none(tmp_path, data, why):
     path = tmp_path / "broken"
     if data is not None:
         path.write_bytes(data)
-    with pytest.raises(StartupError, match=why) as caught:
+    with pytest.raises(SettingError, match=why) as caught:
         templates.choose(str(path), {})
     assert "\n" not in str(caught.value)
 
@@ -68,7 +68,7 @@ def test_a_huge_file_is_not_read(tmp_path):
     path = tmp_path / "huge"
     with path.open("wb") as file:
         file.truncate(2**23)
-    with pytest.raises(StartupError, match="larger than"):
+    with pytest.raises(SettingError, match="larger than"):
         templates.choose(str(path), {})
 
 

@@ -48,6 +48,13 @@ def test_a_start_that_fails_is_one_line():
     )
 
 
+def test_a_setting_that_the_model_shows_to_be_wrong_is_not_tried_again():
+    assert run("--port", "0", "--setting-wrong", "--lora a: not for this model") == (
+        2,
+        "scripted-worker: --lora a: not for this model\n",
+    )
+
+
 def test_a_port_in_use_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -14,7 +14,7 @@ from services.llama.runtime import words as vocabulary
 from services.llama.runtime.gguf import Header
 from services.llama.runtime.llama import LlamaRuntime
 from services.llama.runtime.loading import RuntimeOptions
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError, StartupError
 
 # Cells for each sequence that is followed; one that is longer may use what others do not.
 _CELLS = 2048
@@ -101,12 +101,12 @@ def find(settings: LlamaSettings) -> DraftSource | None:
 
 
 def check(draft: DraftSource, model: Header) -> None:
-    """That its guesses can come out: that both have one vocabulary. Raises StartupError."""
+    """That its guesses can come out: that both have one vocabulary. Raises SettingError."""
     variant = draft.options.cpu_variant
     own = vocabulary.read(draft.header.parts[0], variant)
     reason = words.difference(vocabulary.read(model.parts[0], variant), own)
     if reason:
-        raise StartupError(f"--draft-model: {draft.path}: not the model's vocabulary: {reason}")
+        raise SettingError(f"--draft-model: {draft.path}: not the model's vocabulary: {reason}")
 
 
 def load(draft: DraftSource, model: LlamaRuntime) -> LoadedDraft:

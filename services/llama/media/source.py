@@ -11,7 +11,7 @@ from services.llama.config import LlamaSettings
 from services.llama.runtime import gguf
 from services.llama.runtime.gguf import Header
 from services.llama.runtime.projector import ProjectorOptions
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError
 
 # Patches of the image with which libmtmd measures its buffers, where images have any size.
 _PATCHES = 4 * 46 * 46
@@ -59,12 +59,12 @@ def identity(base: str, source: ProjectorSource | None) -> str:
 
 def _check(path: Path, header: Header) -> None:
     if header.architecture != "clip":
-        raise StartupError(f"--mmproj: {path}: no projector but a model ({header.architecture})")
+        raise SettingError(f"--mmproj: {path}: no projector but a model ({header.architecture})")
     keys = ("clip.projector_type", "clip.vision.projector_type", "clip.audio.projector_type")
     for key in keys:
         kind = header.metadata.get(key)
         if kind in _UNSUPPORTED:
-            raise StartupError(f"--mmproj: {path}: projectors of the type {kind} are not supported")
+            raise SettingError(f"--mmproj: {path}: projectors of the type {kind} are not supported")
 
 
 def _compute(header: Header) -> float:

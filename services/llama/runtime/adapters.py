@@ -19,7 +19,7 @@ from llama_cpp import llama_cpp as raw
 from services.llama.runtime.gguf import Header
 from services.llama.runtime.gguf_file import GgufFile, Tensor, parse
 from services.llama.runtime.logs import LogCapture
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError, StartupError
 
 _log = structlog.get_logger()
 
@@ -45,11 +45,14 @@ class Adapter:
 
 
 def check(adapter: AdapterFile, base: Header) -> GgufFile:
-    """That it is a LoRA for this model. Raises StartupError, one line."""
-    file = parse(adapter.path)
+    """That it is a LoRA for this model. Raises SettingError, one line."""
+    try:
+        file = parse(adapter.path)
+    except StartupError as error:
+        raise SettingError(f"--lora {adapter.name}: {error}") from None
     fault = _fault(file, base)
     if fault:
-        raise StartupError(f"--lora {adapter.name}: {adapter.path}: {fault}")
+        raise SettingError(f"--lora {adapter.name}: {adapter.path}: {fault}")
     return file
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from services.llama.runtime import probe
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError, StartupError
 
 _PROBE_SECONDS = 30
 _GPU_BACKENDS = ("cuda", "vulkan", "hip", "sycl", "musa", "opencl")
@@ -50,13 +50,13 @@ def load_backends(lib_dir: Path, wanted: str) -> str:
     }
     if libggml is None or not variants:
         if wanted not in ("auto", "static"):
-            raise StartupError(f"--cpu-variant {wanted}: this build has its CPU code linked in")
+            raise SettingError(f"--cpu-variant {wanted}: this build has its CPU code linked in")
         return "static"
     variant = _best(libggml, variants) if wanted == "auto" else wanted
     if variant not in variants:
-        raise StartupError(f"--cpu-variant {wanted}: there are {', '.join(sorted(variants))}")
+        raise SettingError(f"--cpu-variant {wanted}: there are {', '.join(sorted(variants))}")
     if not _load(libggml, variants[variant]):
-        raise StartupError(f"--cpu-variant {variant}: this CPU cannot run it")
+        raise SettingError(f"--cpu-variant {variant}: this CPU cannot run it")
     for name in _GPU_BACKENDS:
         for path in _libraries(lib_dir, name):
             if not _load(libggml, path):

@@ -158,6 +158,10 @@ def _one_line(error: ValidationError) -> str:
     parts = []
     for item in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            # Only the file can name one: flags are refused by their parser.
+            parts.append(f"{name}: there is no such setting")
+            continue
         flag = f"--{name.replace('_', '-')}: " if name else ""
         # What a validator says is a sentence of its own.
         parts.append(f"{flag}{item['msg'].removeprefix('Value error, ')}")

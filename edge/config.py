@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
@@ -15,6 +16,9 @@ from edge import cors
 from edge.access.keys import hashed
 from edge.naming import naming
 from edge.resolve import parse_target
+
+# Everything, a name, all below a name.
+_HOSTS = re.compile(r"\*|(\*\.)?[\w.-]+")
 
 
 class EdgeSettings(Settings):
@@ -147,6 +151,14 @@ class EdgeSettings(Settings):
                 raise ValueError(f"'{origin}' is no origin, such as https://app.example, nor *")
         return origins
 
+    @field_validator("media_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not (_HOSTS.fullmatch(host) or _is_address(host)):
+                raise ValueError(f"'{host}' is no host, such as images.example, *.example or *")
+        return value
+
     @model_validator(mode="after")
     def _open_knowingly(self) -> Self:
         if not (self.keys or self.allow_anonymous or is_loopback(self.host)):
@@ -169,6 +181,14 @@ class EdgeSettings(Settings):
         for target in value:
             parse_target(target)
         return value
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 # Between attempts at a worker that answers with errors; one that cannot be reached is waited for.
 _RETRY_SECONDS: Final = 0.2
 _INFO_TIMEOUT: Final = 5.0
+# One that has not answered for so long is told of: a wrong address looks like a slow start.
+_LATE_SECONDS: Final = 10.0
 
 
 class State(StrEnum):
@@ -56,6 +58,8 @@ class Worker:
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self.stub = pb_grpc.InferenceServiceStub(self._channel)
         self._task = asyncio.create_task(self._tend(), name=f"worker {address}")
+        self._why = "no connection"
+        self._late = asyncio.get_running_loop().call_later(_LATE_SECONDS, self._tell_late)
 
     def __repr__(self) -> str:
         return f"<Worker {self.address} {self.state} in_flight={self._in_flight}>"
@@ -97,6 +101,7 @@ class Worker:
         await self._channel.close()
 
     async def _stop(self) -> None:
+        self._late.cancel()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -106,12 +111,17 @@ class Worker:
             self.state = state
         self._on_change()
 
+    def _tell_late(self) -> None:
+        if self.state is State.CONNECTING:
+            log.warning("worker not reached yet", worker=self.address, why=self._why)
+
     async def _tend(self) -> None:
         while True:
             try:
                 await self._follow()
             except grpc.aio.AioRpcError as error:
-                log.debug("worker lost", worker=self.address, code=error.code().name)
+                self._why = error.code().name
+                log.debug("worker lost", worker=self.address, code=self._why)
             self.load = None
             if self.state is not State.CONNECTING:
                 self._become(State.UNREACHABLE)

@@ -107,7 +107,7 @@ def test_a_wrong_setting_is_one_line(args: list[str], said: str):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("ctx_sice: 1\n", "--ctx-sice: Extra inputs are not permitted"),
+        ("ctx_sice: 1\n", "ctx_sice: there is no such setting"),
         ("ctx_size: [\n", "parsing"),
         ("- a\n- b\n", ""),
     ],

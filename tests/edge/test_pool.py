@@ -6,7 +6,9 @@ import asyncio
 import signal
 
 import pytest
+from structlog.testing import capture_logs
 
+from edge import worker as worker_module
 from edge.balancer import Candidate
 from edge.pool import Lease, Pool
 from edge.resolve import Target
@@ -167,3 +169,21 @@ async def test_workers_are_reached_past_the_proxy_of_the_environment(
     monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:9")
     async with scripted_worker() as worker, running_edge(worker.address) as edge:
         assert (await edge.post())[0] == 200
+
+
+async def test_a_worker_that_is_not_reached_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_LATE_SECONDS", 0.0)
+    with capture_logs() as logs:
+        async with running_edge("127.0.0.1:1", ready=False), asyncio.timeout(SECONDS):
+            while not any(line["event"] == "worker not reached yet" for line in logs):
+                await asyncio.sleep(0.01)
+    told = [line for line in logs if line["log_level"] == "warning"]
+    assert [(line["worker"], line["why"]) for line in told] == [("127.0.0.1:1", "no connection")]
+
+
+async def test_of_a_worker_that_was_reached_nothing_is_told() -> None:
+    async with scripted_worker() as there, running_edge(there.address) as edge:
+        (worker,) = edge.server.pool.workers
+        with capture_logs() as logs:
+            worker._tell_late()
+    assert not any(line["event"] == "worker not reached yet" for line in logs)

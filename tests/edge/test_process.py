@@ -161,12 +161,21 @@ async def test_port_in_use() -> None:
         (["--worker", "a:1,b:2", "--port", "70000"], "--port"),
         (["--nonsense", "1"], "nonsense"),
         (["--stall-timeout", "0"], "--stall-timeout"),
+        (["--media-hosts", "http://a.example"], "--media-hosts: 'http://a.example' is no host"),
+        (["--media-hosts", "a.example,b.example:80"], "'b.example:80' is no host"),
+        (["--media-hosts", "a.*"], "is no host"),
     ],
 )
 def test_wrong_settings(args: list[str], says: str) -> None:
     with pytest.raises(ConfigError, match=says) as error:
         EdgeSettings.read("caravan-edge", args)
     assert "\n" not in str(error.value)
+
+
+def test_hosts_of_images() -> None:
+    hosts = ("a.example", "*.b.example", "*", "10.0.0.1", "fd00::1", "nginx_1")
+    args = ["--media-hosts", ",".join(hosts)]
+    assert EdgeSettings.read("caravan-edge", args).media_hosts == hosts
 
 
 def test_workers_are_repeated_flags_or_one_list(monkeypatch: pytest.MonkeyPatch) -> None:

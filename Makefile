@@ -12,6 +12,10 @@ ifneq ($(origin HOST),command line)
 HOST := 127.0.0.1
 endif
 
+ifneq ($(filter-out cuda vulkan metal,$(GPU)),)
+$(error GPU=$(GPU): not one of cuda, vulkan, metal)
+endif
+
 VENV := .venv
 PY := $(VENV)/bin/python
 ARGS :=

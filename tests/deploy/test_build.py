@@ -121,6 +121,15 @@ def test_progress_of_ninja_and_of_make(line, progress):
     assert llama_wheel.progress_of(line) == progress
 
 
+def test_make_refuses_an_unknown_gpu_before_it_does_anything():
+    done = subprocess.run(
+        ["make", "help", "GPU=rocm"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "GPU=rocm: not one of cuda, vulkan, metal" in done.stderr
+
+
 def test_every_make_target_says_what_it_does():
     text = (ROOT / "Makefile").read_text()
     targets = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)

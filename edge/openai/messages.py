@@ -26,7 +26,7 @@ class RefusalPart(Part):
 
 
 class ImageUrl(Part):
-    """Where an image is: only `data:` URLs are read, nothing is fetched."""
+    """Where an image is: a `data:` URL, or an address at one of the hosts of `--media-hosts`."""
 
     url: str
     detail: Literal["auto", "low", "high", "original"] | None = None

@@ -45,7 +45,8 @@ def _event(delta: dict[str, str], end: str | None = None) -> bytes:
 
 
 _ROLE: Final = _event({"role": "assistant", "content": ""})
-_TOKEN: Final = _event({"content": " token"})
+# In turns: LiteLLM ends a stream that says the same a hundred times.
+_TOKENS: Final = (_event({"content": " token"}), _event({"content": " word"}))
 _FINISH: Final = _event({}, "length")
 # The stamp takes the place of the zeros, which are as many as it has digits for 300 years.
 _STAMPED: Final = _event({"content": " 0000000000000000000"}).split(b"0000000000000000000")
@@ -87,7 +88,8 @@ class Upstream(asyncio.Protocol):
         if pause:
             self._paced(tokens, pause, self._loop.time())
         else:
-            self._write(_TOKEN * tokens + _FINISH + _LAST)
+            text = b"".join(_TOKENS) * (tokens // 2) + _TOKENS[0] * (tokens % 2)
+            self._write(text + _FINISH + _LAST)
 
     def _paced(self, left: int, pause: float, due: float) -> None:
         before, after = _STAMPED

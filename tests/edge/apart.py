@@ -27,7 +27,7 @@ class EdgeApart:
     def failures(self) -> list[str]:
         """Lines of its log about errors that it did not expect."""
         return [
-            line for line in self.process.lines if '"level": "error"' in line or "Traceback" in line
+            line for line in self.process.lines if '"level":"error"' in line or "Traceback" in line
         ]
 
 

@@ -27,6 +27,8 @@ from services.worker.backend import StartupError
 
 # libmtmd gives what it cannot read to ffmpeg, as a video: not to be found in here.
 _NO_FFMPEG = b"/dev/null"
+# Of what is encoded at the start, to see whether it can be: pixels, and about a second.
+_TRIED_SIDE, _TRIED_SAMPLES = 64, 16_000
 _callback = raw.llama_log_callback(capture)
 
 # A content in order: tokens, or what an image, a piece of one, or a sound takes.
@@ -95,22 +97,27 @@ class Projector:
         return found
 
     def try_out(self) -> None:
-        """Encodes a grey image: what a wrong file makes of it must not wait for a request.
+        """Encodes a grey image and some silence. Raises StartupError.
 
-        Raises StartupError.
+        What a wrong file makes of them, up to the end of the process, must not wait for a request.
         """
-        if not self.images:
-            return
-        side = 64
-        pixels = (ctypes.c_uint8 * (side * side * 3))(*([127] * (side * side * 3)))
-        bitmap = mtmd.mtmd_bitmap_init(side, side, pixels)
+        try:
+            if self.images:
+                count = 3 * _TRIED_SIDE**2
+                grey = (ctypes.c_uint8 * count)(*[127] * count)
+                self._try(mtmd.mtmd_bitmap_init(_TRIED_SIDE, _TRIED_SIDE, grey))
+            if self.sounds:
+                silence = (ctypes.c_float * _TRIED_SAMPLES)()
+                self._try(mtmd.mtmd_bitmap_init_from_audio(_TRIED_SAMPLES, silence))
+        except MediaError as error:
+            raise StartupError(f"--mmproj: {error}") from None
+
+    def _try(self, bitmap: Any) -> None:
         try:
             with self._tokenized(bitmap) as chunks:
                 for chunk in chunks:
                     if isinstance(self._part(chunk), Shape):
                         mtmd.mtmd_encode_chunk(self._context, chunk)
-        except MediaError as error:
-            raise StartupError(f"--mmproj: {error}") from None
         finally:
             mtmd.mtmd_bitmap_free(bitmap)
 

@@ -12,7 +12,6 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +28,6 @@ def die_with_parent(number: int) -> None:
     """Asks the kernel to signal this process when its parent is gone; nothing on others."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, number)
-
-
-@dataclass(slots=True)
-class Backoff:
-    """Seconds to wait before a restart: doubled each time, forgotten after a stable run."""
-
-    first: float = 0.5
-    limit: float = 30.0
-    stable: float = 60.0
-    _failures: int = 0
-
-    def after(self, ran: float) -> float:
-        """The wait after a run of that many seconds."""
-        if ran >= self.stable:
-            self._failures = 0
-        delay = min(self.limit, self.first * 2.0**self._failures)
-        self._failures += 1
-        return delay
 
 
 class Child:

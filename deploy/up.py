@@ -19,8 +19,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from common.backoff import Backoff
 from deploy import direct
-from deploy.children import EXIT_CONFIG, Backoff, Child, die_with_parent
+from deploy.children import EXIT_CONFIG, Child, die_with_parent
 from deploy.options import EMBED_MODEL, ROOT, OptionError, Options, free_ports, read
 
 # Longer than a drain of the edge or of a worker takes by default.

@@ -23,6 +23,7 @@ from typing import Final, Self
 
 import structlog
 
+from common.backoff import Backoff
 from common.settings import EXIT_CONFIG, ConfigError
 from edge import metrics
 from edge.config import EdgeSettings
@@ -55,24 +56,6 @@ class Place:
             return None
         number, port, patience = text.split(":")
         return cls(int(number), int(port), float(patience))
-
-
-@dataclass(slots=True)
-class Backoff:
-    """Seconds to wait before a restart: doubled each time, forgotten after a stable run."""
-
-    first: float = 0.5
-    limit: float = 30.0
-    stable: float = 60.0
-    _failures: int = 0
-
-    def after(self, ran: float) -> float:
-        """The wait after a run of that many seconds."""
-        if ran >= self.stable:
-            self._failures = 0
-        delay = min(self.limit, self.first * 2.0**self._failures)
-        self._failures += 1
-        return delay
 
 
 class Parent:

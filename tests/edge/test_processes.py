@@ -18,9 +18,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from common.backoff import Backoff
 from common.settings import EXIT_CONFIG, ConfigError
 from edge.config import EdgeSettings
-from edge.processes import Backoff, Parent, Place, reserve
+from edge.processes import Parent, Place, reserve
 from tests.edge.running import CHAT, EventReader, chat_body, text_of
 from tests.fakes.script import Script
 from tests.fakes.worker import scripted_worker
@@ -220,12 +221,6 @@ def test_a_place_is_told_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     for place in (Place(1, 8000), Place(3, 65535, 5.0)):
         monkeypatch.setenv("CARAVAN_EDGE_PLACE", str(place))
         assert Place.of_environment() == place
-
-
-def test_waits_before_restarts() -> None:
-    backoff = Backoff(first=1.0, limit=5.0, stable=60.0)
-    assert [backoff.after(0.1) for _ in range(4)] == [1.0, 2.0, 4.0, 5.0]
-    assert backoff.after(61.0) == 1.0
 
 
 class TestParent:

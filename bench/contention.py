@@ -29,13 +29,12 @@ from bench.stages import cells
 from bench.turns import Target, take
 
 _LLAMA_SERVER = "llama-server"
-# How threads of ours wait for the next piece of work; `passive` is what the worker sets by itself.
+# How threads of ours wait for the next piece of work; the worker leaves alone what is set.
 VARIANTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "passive": {},
-        "spin-3k": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "3000"},
-        "spin-30k": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "30000"},
-        "active": {"OMP_WAIT_POLICY": "active"},
+        "caravan": {},
+        "asleep": {"OMP_WAIT_POLICY": "passive"},
+        "spinning": {"GOMP_SPINCOUNT": "300000"},
     }
 )
 

@@ -14,7 +14,7 @@ from llama_cpp import llama_cpp as raw
 from services.llama.embed_inputs import Joining
 from services.llama.interface import DecodeError
 from services.llama.pooling import EmbeddingKind, Part, Pooling, Rows
-from services.llama.runtime import bindings
+from services.llama.runtime import bindings, openmp
 from services.llama.runtime.llama import LlamaRuntime
 from services.llama.runtime.loading import (
     RuntimeOptions,
@@ -188,6 +188,7 @@ class LlamaEmbedding:
         batch = _Batch(parts, total)
         run = raw.llama_encode if self._memory is None or self._encodes else bindings.decode
         code = run(self._context, batch.struct)
+        openmp.rest()
         if code != 0:
             raise DecodeError(f"llama.cpp returned {code}: {capture.last_error()}")
         if self.pooling is Pooling.RANK:

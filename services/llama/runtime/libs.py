@@ -29,15 +29,6 @@ _GPU_BACKENDS = ("cuda", "vulkan", "hip", "sycl", "musa", "opencl")
 _log = structlog.get_logger()
 
 
-def calm_openmp() -> None:
-    """Keeps idle OpenMP threads from spinning; must run before a backend is loaded.
-
-    Spinning gains a few per cent on an idle machine and loses most of the throughput when
-    anything else, the edge included, wants the cores.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-
 def load_backends(lib_dir: Path, wanted: str) -> str:
     """Loads the CPU backend `wanted` (`auto`: the best that runs) and those of GPUs.
 

@@ -12,7 +12,7 @@ import structlog
 from llama_cpp import llama_cpp as raw
 
 from services.llama.interface import Chunk, DecodeError, Logits, NoRoomError, State
-from services.llama.runtime import adapters, bindings, loading
+from services.llama.runtime import adapters, bindings, loading, openmp
 from services.llama.runtime.batch import Batch
 from services.llama.runtime.embedded import EmbeddedBatch
 from services.llama.runtime.loading import (
@@ -39,6 +39,7 @@ class LlamaRuntime:
         self._outputs = options.outputs
         # On a GPU a decode returns before it is done.
         self._asynchronous = options.gpu_layers > 0
+        self._waiting = openmp.Waiting(0 if self._asynchronous else options.threads)
         self._context: Any = None
         # LoRA adapters by name.
         self.adapters: dict[str, adapters.Adapter] = {}
@@ -59,6 +60,8 @@ class LlamaRuntime:
             self._cells = int(raw.llama_n_ctx(self._context))
             self._vocabulary = LlamaVocabulary(self._model)
             self._warm_up()
+            # Whoever loads is not who decodes.
+            openmp.rest()
         except DecodeError as error:
             self.close()
             raise StartupError(f"{path}: the model does not generate text: {error}") from None
@@ -138,6 +141,7 @@ class LlamaRuntime:
     def _decode_words(self) -> None:
         batch = self._batch
         code = bindings.decode(self._context, batch.struct)
+        self._waiting.look()
         if batch.padded:
             self.release(self._slots)
             if code == 1:
@@ -213,6 +217,7 @@ class LlamaRuntime:
 
     def close(self) -> None:
         """Frees context and model; nothing may be called after it."""
+        self._waiting.close()
         if self._context is not None:
             raw.llama_free(self._context)
             self._context = None

@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_cpp import llama_cpp as raw
 
-from services.llama.runtime import bindings, libs
+from services.llama.runtime import bindings, huge_pages, libs
 from services.llama.runtime.adapters import AdapterFile
 from services.llama.runtime.logs import LogCapture
 from services.worker.backend import StartupError
@@ -92,6 +92,7 @@ class RuntimeOptions:
 # Once per process: llama.cpp keeps the callback and the backends for good.
 capture = LogCapture()
 _callback = raw.llama_log_callback(capture)
+_progress = raw.llama_progress_callback(lambda loaded, _: loaded > 0 or huge_pages.wish())
 _variant: list[str] = []
 _numa: list[str] = []
 
@@ -99,7 +100,6 @@ _numa: list[str] = []
 def initialise(cpu_variant: str) -> str:
     """Loads llama.cpp's backends, once. Returns the CPU variant in use. Raises StartupError."""
     if not _variant:
-        libs.calm_openmp()
         raw.llama_log_set(_callback, ctypes.c_void_p(0))
         _variant.append(libs.load_backends(bindings.LIB_DIR, cpu_variant))
         raw.llama_backend_init()
@@ -116,6 +116,7 @@ def load_model(path: Path, options: RuntimeOptions, *, generates: bool = True) -
     # Read during the call only.
     shares = _shares(options.tensor_split)
     params = model_params(options, shares)
+    params.progress_callback = _progress
     if options.numa != "off" and not _numa:
         _numa.append(options.numa)
         raw.llama_numa_init(NUMA_STRATEGIES[options.numa])
@@ -172,6 +173,7 @@ def make_context(model: Any, options: RuntimeOptions) -> Any:
     if not context:
         reason = capture.last_error() or "not enough memory?"
         raise StartupError(f"llama.cpp cannot make a context of {options.cells} tokens: {reason}")
+    huge_pages.collapse()
     return context
 
 

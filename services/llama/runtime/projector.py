@@ -22,6 +22,7 @@ from llama_cpp import mtmd_cpp as mtmd
 from services.llama.interface import Vectors
 from services.llama.media.layout import Shape
 from services.llama.media.problem import MediaError
+from services.llama.runtime import openmp
 from services.llama.runtime.loading import capture
 from services.worker.backend import StartupError
 
@@ -94,6 +95,7 @@ class Projector:
                 cells = mtmd.mtmd_input_chunk_get_n_tokens(chunk)
                 output = mtmd.mtmd_get_output_embd(self._context)
                 found.append(np.ctypeslib.as_array(output, (cells, self._width)).copy())
+        openmp.rest()
         return found
 
     def try_out(self) -> None:
@@ -120,6 +122,7 @@ class Projector:
                         mtmd.mtmd_encode_chunk(self._context, chunk)
         finally:
             mtmd.mtmd_bitmap_free(bitmap)
+            openmp.rest()
 
     @contextmanager
     def _chunks(self, data: bytes) -> Iterator[list[Any]]:

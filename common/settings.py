@@ -25,6 +25,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from common.version import VERSION
+
 # What a command that was started wrongly exits with; a supervisor does not restart it.
 EXIT_CONFIG = 2
 
@@ -82,18 +84,20 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, prog: str, argv: Sequence[str] | None = None) -> Self:
-        """Reads all sources. Raises ConfigError; exits 0 after `--help`."""
+        """Reads all sources. Raises ConfigError; exits 0 after `--help` and `--version`."""
         args = list(sys.argv[1:] if argv is None else argv)
         _ARGV[cls] = args
         try:
             flags: CliSettingsSource[Any] = CliSettingsSource(
                 cls,
                 cli_prog_name=prog,
-                cli_parse_args=args,
                 cli_exit_on_error=False,
                 add_argument_method=_add_flag,
             )
-            sources: dict[str, Any] = {"_cli_settings_source": flags}
+            flags.root_parser.add_argument(
+                "--version", action="version", version=f"{prog} {VERSION}"
+            )
+            sources: dict[str, Any] = {"_cli_settings_source": flags(args=args)}
             return cls(**sources)
         except ValidationError as error:
             raise ConfigError(_one_line(error)) from None

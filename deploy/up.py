@@ -7,6 +7,7 @@ Whatever fails before all are ready, and whatever says that its settings are wro
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import http.client
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from common.backoff import Backoff
+from common.version import VERSION
 from deploy import direct
 from deploy.children import EXIT_CONFIG, Child, die_with_parent
 from deploy.options import EMBED_MODEL, ROOT, OptionError, Options, free_ports, read
@@ -215,7 +217,15 @@ def welcome(url: str, names: Iterable[str], seconds: float, *, keys: bool = Fals
 
 
 def main() -> int:
-    """The exit code: 0 after an orderly stop, 130 after a hurried one, else a failure's."""
+    """The exit code: 0 after an orderly stop, 130 after a hurried one, else a failure's.
+
+    Exits after `--version` and `--help`, and with 2 after any other argument.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.up", description="What `make up` runs; variables say how."
+    )
+    parser.add_argument("--version", action="version", version=f"caravan {VERSION}")
+    parser.parse_args()
     if "MAKELEVEL" in os.environ:  # make, killed, would leave this behind
         die_with_parent(signal.SIGTERM)
     try:

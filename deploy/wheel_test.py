@@ -161,7 +161,10 @@ def check(scratch: Path) -> None:
     for command in ("caravan-edge", "caravan-llama"):
         if "--config" not in run(str(binaries / command), "--help", cwd=scratch):
             raise WheelError(f"{command} --help does not list the settings")
-    say("installed from the locks; both commands answer --help")
+        said = run(str(binaries / command), "--version", cwd=scratch).strip()
+        if said != f"{command} {wheel.name.split('-')[1]}":
+            raise WheelError(f"{command} --version says {said!r}, and the wheel is {wheel.name}")
+    say("installed from the locks; both commands answer --help and --version")
     with serving(binaries, scratch) as url:
         say(f"asked once: {ask(url)!r}")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 
 import orjson
 from aiohttp import web
 
+from common.version import VERSION
 from edge.openapi.facts import Facts
 from edge.state import EDGE
 
@@ -31,7 +31,7 @@ async def page(request: web.Request) -> web.Response:
 async def _made(request: web.Request) -> tuple[bytes, bytes]:
     settings = request.app[EDGE].settings
     # Some tenths of a second, once: streams go on meanwhile.
-    facts = Facts(_version(), bool(settings.default_model), settings.strict, settings.keys)
+    facts = Facts(VERSION, bool(settings.default_model), settings.strict, settings.keys)
     return await asyncio.to_thread(_make, facts)
 
 
@@ -45,11 +45,3 @@ def _make(facts: Facts) -> tuple[bytes, bytes]:
 
     document = describe.describe(mounted(), operations.OPERATIONS, facts)
     return orjson.dumps(document), html.page(document).encode()
-
-
-def _version() -> str:
-    try:
-        return version("caravan")
-    except PackageNotFoundError:
-        # Files that were copied, as in the image, and not installed.
-        return "unknown"

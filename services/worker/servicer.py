@@ -8,9 +8,9 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
+from common.version import VERSION
 from protos.inference.v1 import inference_pb2 as pb
 from protos.inference.v1 import inference_pb2_grpc as pb_grpc
 from services.worker import capabilities, load, validation
@@ -25,13 +25,6 @@ Response = TypeVar("Response")
 def _package(backend: Backend) -> str:
     """`llama` for a backend in `services.llama.backend`."""
     return type(backend).__module__.rpartition(".")[0].rpartition(".")[2]
-
-
-def _version() -> str:
-    try:
-        return version("caravan")
-    except PackageNotFoundError:  # runs from a checkout that is not installed
-        return "unknown"
 
 
 class InferenceServicer(pb_grpc.InferenceServiceServicer):
@@ -102,7 +95,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             model = answer.model
             model.CopyFrom(self._backend.model())
             model.kind = model.kind or _package(self._backend)
-            model.version = model.version or _version()
+            model.version = model.version or VERSION
             model.owned_by = model.owned_by or "caravan"
         return answer
 

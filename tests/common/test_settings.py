@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from common.settings import ConfigError, Names, Settings
+from common.version import VERSION
 
 
 class Demo(Settings):
@@ -149,3 +150,18 @@ def test_help_speaks_no_python(capsys: pytest.CaptureFixture[str], monkeypatch: 
         assert line in said
     for word in ("tuple", "int ", "float", "str ", "None", "()"):
         assert word not in said
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        Demo.read("demo", ["--config", "/no/such.yaml", "--ctx-size", "x", "--version"])
+
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"demo {VERSION}\n"
+
+
+def test_help_lists_version(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        Demo.read("demo", ["--help"])
+
+    assert "--version" in capsys.readouterr().out

@@ -24,6 +24,8 @@ from edge.connection import Connection, rewriting
 from edge.metrics import Metrics
 from edge.pool import Pool
 from edge.resolve import Resolver, parse_target, resolve
+from edge.responses import place
+from edge.responses.records import StoreError
 from edge.routes import mounted
 from edge.state import Edge
 
@@ -38,6 +40,10 @@ _LAST_WORDS: Final = 2.0
 def prepare(settings: EdgeSettings) -> tuple[Access, KeyFile | None, Aliases]:
     """What settings mean beyond their form. Raises ConfigError."""
     access, keys = keyfile.access(settings)
+    try:
+        place.check(settings.store_url)
+    except StoreError as error:
+        raise ConfigError(f"--store-url: {error}") from None
     try:
         routes = ((each.route.method, each.path) for each in mounted())
         return access, keys, Aliases(routes, settings.model_prefix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -23,6 +24,9 @@ _DRIVERS: Final = {
     "mysql": "mysql+aiomysql",
     "mariadb": "mariadb+aiomysql",
 }
+_SCHEME: Final = "://"
+# What stands for a URL and is none: as a path it would be a file of that strange name.
+_NEARLY: Final = re.compile(rf"({'|'.join(_DRIVERS)})(\+\w+)?:(?!//)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,18 @@ class Place:
         await self.store.close()
         if self.directory is not None:
             await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+
+
+def check(setting: str) -> None:
+    """That `--store-url` names a database that this edge can speak to; nothing is opened.
+
+    Blocks for some tenths of a second where it is a URL. Raises StoreError, which tells no secrets.
+    """
+    if _NEARLY.match(setting):
+        raise StoreError(f"'{setting.partition(':')[0]}:' wants // behind it to be a URL")
+    if _SCHEME in setting:
+        sqlalchemy, sql = _modules()
+        sql.check(_url(sqlalchemy, setting))
 
 
 async def opened(setting: str, limits: Limits, clock: Callable[[], float]) -> Place:
@@ -87,14 +103,15 @@ def _fitting(limits: Limits, url: Any) -> Limits:
 
 def _url(sqlalchemy: Any, setting: str) -> Any:
     """A URL of SQLAlchemy's, or the path of a SQLite file."""
-    if "://" not in setting:
+    if _SCHEME not in setting:
         path = Path(setting).expanduser().absolute()
         _own(path)
         return sqlalchemy.URL.create("sqlite+aiosqlite", database=str(path))
     try:
         url = sqlalchemy.make_url(setting)
-    except sqlalchemy.exc.ArgumentError:
-        raise StoreError("--store-url is neither a path nor a URL of a database") from None
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        # A port that is no number is a ValueError.
+        raise StoreError("neither a path nor a URL of a database") from None
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
 
 

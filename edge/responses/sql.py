@@ -33,7 +33,12 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    InvalidRequestError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from edge.responses import render
@@ -273,6 +278,11 @@ def _record(row: Any) -> Record:
     )
 
 
+def check(url: URL) -> None:
+    """That there is a driver for it. Raises StoreError."""
+    _engine(url)
+
+
 def _engine(url: URL) -> AsyncEngine:
     """Raises StoreError for what is no database that can be reached from here."""
     options: dict[str, Any] = {}
@@ -283,7 +293,17 @@ def _engine(url: URL) -> AsyncEngine:
     try:
         # Statements would show clients' texts in errors and logs.
         engine = create_async_engine(url, hide_parameters=True, **options)
-    except (SQLAlchemyError, ImportError) as error:
+    except NoSuchModuleError:
+        raise StoreError(f"no database or driver is called {url.drivername}") from None
+    except InvalidRequestError:
+        raise StoreError(f"{url.drivername} is no driver for asyncio, which is needed") from None
+    except ImportError as error:
+        raise StoreError(f"the driver of {url.drivername} cannot be imported: {error}") from None
+    except (ArgumentError, TypeError, ValueError):
+        # Their messages may tell the URL, which may have a password.
+        hint = ": a file is sqlite:///PATH" if sqlite else ""
+        raise StoreError(f"not a URL as {url.drivername} has them{hint}") from None
+    except SQLAlchemyError as error:
         raise StoreError(_said(error)) from None
     if sqlite:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)

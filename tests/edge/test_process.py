@@ -154,6 +154,12 @@ async def test_port_in_use() -> None:
     assert lines == [f"caravan-edge: port {port} is in use"]
 
 
+async def test_a_store_that_cannot_be_is_refused() -> None:
+    code, lines = await run("--port", "0", "--store-url", "nosuch://me:secret@host/db")
+    assert code == EXIT_CONFIG
+    assert lines == ["caravan-edge: --store-url: no database or driver is called nosuch"]
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [

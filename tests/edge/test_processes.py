@@ -197,6 +197,9 @@ async def test_what_is_wrong_is_said_once() -> None:
     code, lines = await run("--api-keys-file", "/nowhere/keys")
     assert code == EXIT_CONFIG
     assert lines == ["caravan-edge: --api-keys-file /nowhere/keys: no such file or directory"]
+    code, lines = await run("--port", "0", "--store-url", "nosuch://host/db")
+    assert code == EXIT_CONFIG
+    assert lines == ["caravan-edge: --store-url: no database or driver is called nosuch"]
 
 
 def test_a_port_that_is_shared_by_somebody_else_is_in_use() -> None:

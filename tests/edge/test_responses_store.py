@@ -282,6 +282,43 @@ async def test_places_that_there_are_not(where: str, clock: Clock) -> None:
         await place.opened(where, LIMITS, clock)
 
 
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("://", "neither a path nor a URL of a database"),
+        ("postgresql://me:secret@host:secret/db", "neither a path nor a URL of a database"),
+        ("nosuch://me:secret@host/db", "no database or driver is called nosuch"),
+        ("sqlite+nosuch:///x.db", "no database or driver is called sqlite+nosuch"),
+        ("sqlite+pysqlite:///x.db", "sqlite+pysqlite is no driver for asyncio, which is needed"),
+        (
+            "oracle+oracledb://me:secret@host/db",
+            "the driver of oracle+oracledb cannot be imported: No module named 'oracledb'",
+        ),
+        (
+            "sqlite://me:secret@x.db",
+            "not a URL as sqlite+aiosqlite has them: a file is sqlite:///PATH",
+        ),
+        (
+            "sqlite:///x.db?timeout=secret",
+            "not a URL as sqlite+aiosqlite has them: a file is sqlite:///PATH",
+        ),
+        ("sqlite:/x.db", "'sqlite:' wants // behind it to be a URL"),
+        ("PostgreSQL+asyncpg:host/db", "'PostgreSQL+asyncpg:' wants // behind it to be a URL"),
+    ],
+)
+def test_what_names_no_database(where: str, said: str) -> None:
+    with pytest.raises(StoreError) as failed:
+        place.check(where)
+    assert str(failed.value) == said
+
+
+@pytest.mark.parametrize(
+    "where", ["", "x.db", "/no/such/x.db", "a:b.db", "sqlite:///no/such/x.db", "sqlite://"]
+)
+def test_what_may_name_one(where: str) -> None:
+    place.check(where)
+
+
 async def test_errors_do_not_tell_texts(store: Any) -> None:
     await store.add(record())
     with pytest.raises(StoreError, match=r"(?i)unique") as failed:

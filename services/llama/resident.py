@@ -26,7 +26,7 @@ from services.llama.runtime.llama import LlamaRuntime
 from services.llama.runtime.projector import Projector
 from services.llama.template import CHATML, TemplateError
 from services.llama.templates import Templates
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError, StartupError
 
 
 class ModelChangedError(StartupError):
@@ -83,9 +83,9 @@ def _find(path: Path, settings: LlamaSettings) -> Source:
     chosen = {"parallel": planned.options.parallel}
     kind = embedding_setup.kind(path, planned.header)
     if draft is not None and not kind.generates:
-        raise StartupError(f"--draft-model: {path} does not generate text")
+        raise SettingError(f"--draft-model: {path} does not generate text")
     if projector is not None and not kind.generates:
-        raise StartupError(f"--mmproj: {path} does not generate text")
+        raise SettingError(f"--mmproj: {path} does not generate text")
     chosen_templates = templates.choose(settings.chat_template, planned.header.metadata)
     identity = templates.identity(planned.header.identity, chosen_templates)
     identity = templates.with_format(identity, settings.tool_format)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from gguf import PoolingType
 
 from bench.random_gguf import SHAPES, make
 from common.settings import ConfigError
@@ -20,6 +21,7 @@ from services.llama.lookup import Lookup
 from services.llama.resident import ModelChangedError
 from services.llama.runtime import gguf, words
 from services.worker.backend import SettingError, StartupError
+from tests.llama import embed_models
 from tests.llama.engine_kit import until
 from tests.llama.real_kit import MODEL, collect, request
 
@@ -119,6 +121,29 @@ async def test_another_vocabulary_is_refused_before_the_load(tiny, monkeypatch):
     assert message.startswith(f"--draft-model: {tiny / 'draft.gguf'}: not the model's vocabulary: ")
     assert "\n" not in message
     assert "its token 0 is 'Ā', the model's is '<unk>'" in message
+
+
+@pytest.mark.parametrize(
+    "make_one",
+    [
+        lambda path: embed_models.bert(path, PoolingType.MEAN),
+        lambda path: embed_models.qwen3(path, PoolingType.LAST),
+        lambda path: embed_models.qwen3(path, PoolingType.RANK),
+    ],
+    ids=["bert", "embeds", "ranks"],
+)
+async def test_one_that_does_not_generate_is_refused_before_the_load(
+    tmp_path, monkeypatch, make_one
+):
+    monkeypatch.setattr(resident, "load", lambda _: pytest.fail("loaded"))
+    path = make_one(tmp_path / "other.gguf")
+    for model, draft in ((MODEL, path), (path, MODEL)):
+        backend = LlamaBackend(settings(model, draft))
+        with pytest.raises(SettingError) as caught:
+            await backend.start()
+        await backend.stop()
+        assert str(caught.value).startswith(f"--draft-model: {path}")
+        assert "does not generate text" in str(caught.value)
 
 
 def test_words_are_those_of_the_vocabulary():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.llama import host, hub, sizing
+from services.llama import embedding_setup, host, hub, sizing
 from services.llama.config import LlamaSettings
 from services.llama.drafting import words
 from services.llama.drafting.drafter import MOST_FOLLOWED, Drafter
@@ -55,11 +55,19 @@ class LoadedDraft:
 
 
 def find(settings: LlamaSettings) -> DraftSource | None:
-    """None: none is wanted. Blocks for as long as a download takes. Raises StartupError."""
+    """None: none is wanted. Blocks for as long as a download takes.
+
+    Raises StartupError, and SettingError for a model that cannot draft.
+    """
     if not settings.draft_model or not settings.speculation:
         return None
     path = hub.locate(settings.draft_model)
     header = gguf.read(path)
+    if not embedding_setup.kind(path, header).generates:
+        raise SettingError(
+            f"--draft-model: {path}: it embeds or ranks and does not generate text, so it guesses "
+            "nothing"
+        )
     slots = min(settings.parallel or _SEQUENCES, MOST_FOLLOWED)
     # All of them together need no more cells than they have in the model's own cache.
     cells = min(slots * _CELLS, settings.ctx_size or slots * _CELLS)

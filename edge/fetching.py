@@ -1,4 +1,4 @@
-"""Images that a chat names by an address: fetched, from hosts that the operator allows and no others.
+"""Images that a request names by an address: fetched, from hosts that the operator allows and no others.
 
 Rules, because the address is a caller's and the request is this server's:
   * Only http and https, on their own ports, without a user; no redirects to another host.
@@ -14,8 +14,9 @@ import base64
 import ipaddress
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
@@ -60,21 +61,49 @@ class Hosts:
         return self.named(host) or self._all or host.lower().endswith(self._below)
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image at an http address: by which name errors call its place, and how it is put there."""
+
+    param: str
+    url: str
+    # Given the image as a `data:` URL.
+    put: Callable[[str], None]
+
+
+# An API's error, by the parameter that is wrong and why, which begins in lower case.
+Wrong = Callable[[str, str], ApiError]
+
+
+def is_http(url: str) -> bool:
+    """Whether it is an address that may be fetched from, as far as its scheme says."""
+    return _HTTP.match(url) is not None
+
+
 async def inline(chat: ChatRequest, hosts: Hosts) -> None:
     """Puts the images at http addresses into the chat, as `data:` URLs. Raises ApiError 400."""
-    wanted = list(_images(chat)) if hosts else []
+    await put_in(_images(chat), hosts, _wrong)
+
+
+async def put_in(images: Iterable[Image], hosts: Hosts, wrong: Wrong) -> None:
+    """Fetches images and puts each into its place; none where no host is allowed.
+
+    Raises ApiError 400, which does not tell the address: it may have a secret in it.
+    """
+    wanted = list(images) if hosts else []
     if not wanted:
         return
     if len(wanted) > MOST_IMAGES:
-        raise invalid(
-            f"Invalid 'messages': more than {MOST_IMAGES} images to be fetched.", "messages"
-        )
+        raise wrong("messages", f"more than {MOST_IMAGES} images to be fetched")
     left = asyncio.Semaphore(_AT_ONCE)
     async with _session(hosts) as session:
 
-        async def fetch(one: _Named) -> tuple[str, bytes]:
+        async def fetch(one: Image) -> tuple[str, bytes]:
             async with left:
-                return await _fetch(session, hosts, one)
+                try:
+                    return await _fetch(session, hosts, one.url)
+                except _RefusedError as refused:
+                    raise wrong(one.param, str(refused)) from None
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -83,35 +112,35 @@ async def inline(chat: ChatRequest, hosts: Hosts) -> None:
             raise failed.exceptions[0] from None
     found = [task.result() for task in tasks]
     if sum(len(data) for _, data in found) > MOST_BYTES_TOGETHER:
-        raise invalid(
-            f"Invalid 'messages': images of more than {MOST_BYTES_TOGETHER // 2**20} MiB together.",
-            "messages",
-        )
+        most = MOST_BYTES_TOGETHER // 2**20
+        raise wrong("messages", f"images of more than {most} MiB together")
     for one, (mime, data) in zip(wanted, found, strict=True):
-        url = f"data:{mime};base64,{base64.b64encode(data).decode()}"
-        place = one.part.image_url.model_copy(update={"url": url})
-        one.content[one.at] = one.part.model_copy(update={"image_url": place})
+        one.put(f"data:{mime};base64,{base64.b64encode(data).decode()}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """An image at an http address, and where it stands."""
-
-    param: str
-    content: list[Any]
-    at: int
-    part: ImagePart
+def _wrong(param: str, why: str) -> ApiError:
+    code = None if param == "messages" else "invalid_image_url"
+    return invalid(f"Invalid '{param}': {why}.", param, code)
 
 
-def _images(chat: ChatRequest) -> Iterator[_Named]:
+def _images(chat: ChatRequest) -> Iterator[Image]:
     for at, message in enumerate(chat.messages):
         content = getattr(message, "content", None)
         if not isinstance(content, list):
             continue
         for place, part in enumerate(content):
-            if isinstance(part, ImagePart) and _HTTP.match(part.image_url.url):
+            if isinstance(part, ImagePart) and is_http(part.image_url.url):
                 param = f"messages[{at}].content[{place}].image_url.url"
-                yield _Named(param, content, place, part)
+                yield Image(param, part.image_url.url, partial(_put, content, place, part))
+
+
+def _put(content: list[Any], at: int, part: ImagePart, url: str) -> None:
+    place = part.image_url.model_copy(update={"url": url})
+    content[at] = part.model_copy(update={"image_url": place})
+
+
+class _RefusedError(Exception):
+    """The image is not had; the message says why, in a caller's terms."""
 
 
 def _session(hosts: Hosts) -> aiohttp.ClientSession:
@@ -125,63 +154,58 @@ def _session(hosts: Hosts) -> aiohttp.ClientSession:
     )
 
 
-async def _fetch(session: aiohttp.ClientSession, hosts: Hosts, one: _Named) -> tuple[str, bytes]:
-    param = one.param
+async def _fetch(session: aiohttp.ClientSession, hosts: Hosts, address: str) -> tuple[str, bytes]:
+    """Type and bytes. Raises _RefusedError."""
     try:
-        url = URL(one.part.image_url.url)
+        url = URL(address)
         first = url.host
         for _ in range(_REDIRECTS + 1):
-            _check(url, hosts, param)
+            _check(url, hosts)
             async with session.get(url, allow_redirects=False) as response:
                 location = response.headers.get("Location")
                 if response.status in (301, 302, 303, 307, 308) and location:
                     url = url.join(URL(location))
                     if url.host != first:
-                        raise _refused(param, "it redirects to another host")
+                        raise _refused("it redirects to another host")
                     continue
                 if response.status != 200:
-                    raise _refused(param, f"the status is {response.status}")
+                    raise _refused(f"the status is {response.status}")
                 if not response.content_type.startswith("image/"):
-                    raise _refused(param, f"it is {response.content_type}, no image")
-                return response.content_type, await _read(response, param)
+                    raise _refused(f"it is {response.content_type}, no image")
+                return response.content_type, await _read(response)
     except TimeoutError:
-        raise _refused(param, "it takes too long") from None
+        raise _refused("it takes too long") from None
     except (aiohttp.ClientError, OSError, ValueError):
-        raise _refused(param, "it cannot be had") from None
-    raise _refused(param, "it redirects too often")
+        raise _refused("it cannot be had") from None
+    raise _refused("it redirects too often")
 
 
-def _check(url: URL, hosts: Hosts, param: str) -> None:
+def _check(url: URL, hosts: Hosts) -> None:
     host = url.host or ""
     if url.scheme not in _PORTS or not hosts.allowed(host):
-        raise invalid(
-            f"Invalid '{param}': this server does not fetch images from there; send a "
-            "base64-encoded data URL.",
-            param,
-            "invalid_image_url",
+        raise _RefusedError(
+            "this server does not fetch images from there; send a base64-encoded data URL"
         )
     # A host that is named is trusted, with whatever ports it has.
     if not hosts.named(host) and url.port != _PORTS[url.scheme]:
-        raise _refused(param, "it is at an unusual port")
+        raise _refused("it is at an unusual port")
     if url.user or url.password:
-        raise _refused(param, "it names a user")
+        raise _refused("it names a user")
     if not hosts.named(host) and _is_address(host) and not _is_public(host):
-        raise _refused(param, "it is no public address")
+        raise _refused("it is no public address")
 
 
-async def _read(response: aiohttp.ClientResponse, param: str) -> bytes:
+async def _read(response: aiohttp.ClientResponse) -> bytes:
     data = bytearray()
     async for piece in response.content.iter_chunked(2**16):
         data += piece
         if len(data) > MOST_BYTES:
-            raise _refused(param, f"it is larger than {MOST_BYTES // 2**20} MiB")
+            raise _refused(f"it is larger than {MOST_BYTES // 2**20} MiB")
     return bytes(data)
 
 
-def _refused(param: str, why: str) -> ApiError:
-    return invalid(
-        f"Invalid '{param}': the image was not fetched: {why}.", param, "invalid_image_url"
-    )
+def _refused(why: str) -> _RefusedError:
+    return _RefusedError(f"the image was not fetched: {why}")
 
 
 class _Resolver(AbstractResolver):

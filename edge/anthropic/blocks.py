@@ -46,7 +46,7 @@ class Base64Image(Part):
 
 
 class ImageUrl(Part):
-    """An image's address: only `data:` URLs are read, nothing is fetched."""
+    """Where an image is: a `data:` URL, or an address at one of the hosts of `--media-hosts`."""
 
     type: Literal["url"]
     url: str

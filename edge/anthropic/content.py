@@ -1,4 +1,7 @@
-"""Blocks as parts of the contract's messages: texts, and images by value. Pure."""
+"""Blocks as parts of the contract's messages: texts, and images by value.
+
+Pure: what is fetched was put in before (images.py).
+"""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ import uuid
 
 from aiohttp import web
 
-from edge import answering, calling
-from edge.anthropic import rules, to_proto
+from edge import answering, calling, fetching
+from edge.anthropic import images, rules, to_proto
 from edge.anthropic.answer import PING, Gathered, Header, Stream
 from edge.anthropic.errors import NAMES
 from edge.anthropic.request import (
@@ -18,7 +18,7 @@ from edge.anthropic.request import (
     MessagesRequest,
     Thinking,
 )
-from edge.intake import admitted
+from edge.intake import Intake, admitted
 from edge.reply import json_response
 from protos.inference.v1 import inference_pb2 as pb
 
@@ -30,6 +30,7 @@ async def messages(request: web.Request) -> web.StreamResponse:
             MessagesRequest, intake.body, intake.default_model, intake.settings.strict
         )
         model = intake.model(asked.model)
+        await _fetch_images(intake, asked)
         wanted = to_proto.translate(asked, secrets.randbits(63), model.capabilities)
         to_proto.check_model(wanted, model)
         header = Header(
@@ -52,11 +53,18 @@ async def count_tokens(request: web.Request) -> web.Response:
     async with admitted(request) as intake:
         asked = rules.read(CountRequest, intake.body, intake.default_model, intake.settings.strict)
         model = intake.model(asked.model)
+        await _fetch_images(intake, asked)
         chat = to_proto.chat(asked, model.capabilities)
         to_proto.check_model(pb.GenerateRequest(chat=chat), model)
         question = pb.RenderPromptRequest(chat=chat, with_token_ids=True)
         found = await calling.call(intake, "RenderPrompt", question, pb.RenderPromptResponse, NAMES)
         return json_response({"input_tokens": len(found.token_ids)})
+
+
+async def _fetch_images(intake: Intake, asked: CountRequest) -> None:
+    """Puts in what is at addresses of allowed hosts. Raises ApiError 400."""
+    hosts = fetching.Hosts(intake.settings.media_hosts)
+    await fetching.put_in(images.addressed(asked), hosts, images.not_had)
 
 
 def _shows(thinking: Thinking | None) -> bool:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from edge import fetching, media_size
 from edge.errors import ApiError
 from edge.fetching import Hosts
 from edge.openai.chat_request import ChatRequest
 from protos.inference.v1 import inference_pb2 as pb
+from tests.edge.pictures import PICTURE, data_url, pictures
 from tests.edge.running import chat_body, running_edge
 from tests.fakes.scripted import ALL_CAPABILITIES, model_info
 from tests.fakes.worker import scripted_worker
-
-PICTURE = b"\x89PNG not really"
 
 
 def message(*urls: str) -> list[dict[str, Any]]:
@@ -31,10 +26,6 @@ def message(*urls: str) -> list[dict[str, Any]]:
 
 def chat(*urls: str) -> ChatRequest:
     return ChatRequest.model_validate(chat_body(messages=message(*urls)))
-
-
-def data_url(data: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
 def test_hosts():
@@ -66,36 +57,6 @@ def test_hosts():
 )
 def test_public_addresses(address, public):
     assert fetching._is_public(address) == public
-
-
-@asynccontextmanager
-async def pictures() -> AsyncIterator[str]:
-    """A server of pictures on loopback, and its address."""
-
-    async def serve(request: web.Request) -> web.StreamResponse:
-        match request.path:
-            case "/png":
-                return web.Response(body=PICTURE, content_type="image/png")
-            case "/html":
-                return web.Response(text="<html>", content_type="text/html")
-            case "/huge":
-                return web.Response(body=bytes(2000), content_type="image/png")
-            case "/near":
-                return web.Response(status=302, headers={"Location": "/png"})
-            case "/far":
-                return web.Response(status=302, headers={"Location": "http://localhost:1/png"})
-            case "/round":
-                return web.Response(status=302, headers={"Location": "/round"})
-        return web.Response(status=404)
-
-    app = web.Application()
-    app.router.add_get("/{path}", serve)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
 
 
 def urls(request: ChatRequest) -> list[str]:

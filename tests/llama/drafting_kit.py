@@ -12,9 +12,13 @@ import numpy as np
 from services.llama.drafting.drafter import Drafter
 from services.llama.engine import Engine, EngineLimits
 from services.llama.interface import Logits
-from tests.llama.engine_kit import check_and_stop, until
+from services.llama.job import Job
+from services.llama.lookup import SpeculationParams
+from tests.llama.engine_kit import check_and_stop, job, until
 from tests.llama.fake_runtime import FakeRuntime
 
+# Nothing is looked up: the text never repeats so much.
+NO_LOOKUP = SpeculationParams(max_ngram=200)
 # Whether it is right after these tokens.
 Right = Callable[[list[int]], bool]
 
@@ -74,3 +78,7 @@ async def engine_of(model: FakeRuntime, drafter: Drafter, **limits: int):
     drafter._kv.check()
     assert drafter._kv.slots[0] == 0
     assert drafter._kv.used == draft.used
+
+
+def greedy(text: str = "hello", **fields: Any) -> Job:
+    return job(text, temperature=0.0, speculation=fields.pop("speculation", NO_LOOKUP), **fields)

@@ -12,24 +12,24 @@ import pytest
 from structlog.testing import capture_logs
 
 from protos.inference.v1 import inference_pb2 as pb
-from services.llama import scheduler
 from services.llama.drafting.drafter import Drafter
-from services.llama.interface import NoRoomError
 from services.llama.job import Job, OutputParams, Resumed, StopParams
 from services.llama.lookup import SpeculationParams
 from services.llama.sampling import SamplingParams
 from tests.llama.constrained import compiled
-from tests.llama.drafting_kit import Guessing, always, engine_of, follow, never, sometimes
+from tests.llama.drafting_kit import (
+    NO_LOOKUP,
+    Guessing,
+    always,
+    engine_of,
+    follow,
+    greedy,
+    never,
+    sometimes,
+)
 from tests.llama.engine_kit import alone, job, read, until
 from tests.llama.fake_runtime import BOS, FakeRuntime
 from tests.llama.test_engine_soak import Alone, Talkative, check, guests, serve
-
-# Nothing is looked up: the text never repeats so much.
-NO_LOOKUP = SpeculationParams(max_ngram=200)
-
-
-def greedy(text: str = "hello", **fields) -> Job:
-    return job(text, temperature=0.0, speculation=fields.pop("speculation", NO_LOOKUP), **fields)
 
 
 async def test_the_text_is_the_same_in_fewer_steps(start):
@@ -191,154 +191,6 @@ async def test_all_are_guessed_for_together():
     assert max(sum(batch.values()) for batch in model.batches if len(batch) == 4) <= 16 + 4 * 7
 
 
-async def test_a_long_prompt_is_caught_up_with_in_pieces():
-    model = FakeRuntime(cells=4000, batch_size=2048)
-    draft = Guessing(model, cells=4000, batch_size=2048)
-    long, short = greedy("camel " * 250, tokens=60), greedy("short", tokens=60)
-    async with engine_of(model, follow(draft), context=2048) as engine:
-        results = await asyncio.gather(*(read(engine.submit(one)) for one in (short, long)))
-    assert [r[1].usage.accepted > 30 for r in results] == [True, True]
-    assert max(sum(batch.values()) for batch in draft.batches) <= 256
-
-
-async def test_what_begins_alike_is_computed_once():
-    model = FakeRuntime()
-    draft = Guessing(model)
-    system = "You are a camel and know every well in the desert. " * 4
-    async with engine_of(model, follow(draft)) as engine:
-        await read(engine.submit(greedy(system + "One?", tokens=20)))
-        seen = sum(sum(batch.values()) for batch in draft.batches)
-        _, ended, _ = await read(engine.submit(greedy(system + "Two?", tokens=20)))
-        again = sum(sum(batch.values()) for batch in draft.batches) - seen
-    assert seen > len(system)
-    assert again < 40
-    assert ended.usage.accepted > 10
-
-
-async def test_namespaces_do_not_share_here_either():
-    model = FakeRuntime()
-    draft = Guessing(model)
-    text = "You are a camel and know every well in the desert. " * 4
-    async with engine_of(model, follow(draft)) as engine:
-        for namespace in ("a", "b"):
-            await read(engine.submit(greedy(text, tokens=20, namespace=namespace)))
-    assert sum(max(batch.values()) > 100 for batch in draft.batches) == 2
-
-
-async def test_where_cells_run_out_nothing_is_drafted():
-    model = FakeRuntime(cells=2000)
-    draft = Guessing(model, cells=200)
-    jobs = [greedy("camel " * 40, tokens=60), greedy("short", tokens=60), greedy("x", tokens=300)]
-    expected = {}
-    async with engine_of(FakeRuntime(cells=2000), follow(Guessing(model)), drafts=0) as plain:
-        for number, one in enumerate(jobs):
-            expected[number] = (await read(plain.submit(one)))[0]
-    drafter = follow(draft)
-    async with engine_of(model, drafter) as engine:
-        results = await asyncio.gather(*(read(engine.submit(one)) for one in jobs))
-    assert [r[0] for r in results] == list(expected.values())
-    assert not drafter.off
-    long, short, growing = (r[1].usage.accepted for r in results)
-    assert long == 0
-    assert short > 30
-    assert 30 < growing < 200
-
-
-async def test_one_for_whom_cells_do_not_suffice_leaves_them_to_the_others():
-    model = FakeRuntime()
-    draft = Guessing(model, cells=200)
-    async with engine_of(model, follow(draft)) as engine:
-        jobs = [greedy(f"guest {number}", tokens=150) for number in range(2)]
-        results = await asyncio.gather(*(read(engine.submit(one)) for one in jobs))
-    assert max(result[1].usage.accepted for result in results) > 110
-
-
-async def test_what_takes_too_long_to_read_for_few_tokens_is_not_begun():
-    model = FakeRuntime()
-    draft = Guessing(model)
-    async with engine_of(model, follow(draft)) as engine:
-        _, ended, _ = await read(engine.submit(greedy("camel " * 100, tokens=12)))
-    assert not draft.batches
-    assert ended.usage.drafted == 0
-
-
-async def test_one_that_is_always_wrong_is_left_alone():
-    model = FakeRuntime(cells=2000)
-    draft = Guessing(model, never, cells=2000)
-    drafter = follow(draft)
-    async with engine_of(model, drafter) as engine:
-        _, ended, _ = await read(engine.submit(greedy(tokens=800)))
-        assert ended.usage.accepted == 0
-        assert ended.usage.drafted < 40
-        # Given up for good: it did not even look at the second half.
-        assert sum(sum(batch.values()) for batch in draft.batches) < 250
-
-
-async def test_one_that_is_given_up_leaves_its_slot():
-    model = FakeRuntime(cells=2000)
-    draft = Guessing(model, lambda tokens: tokens[0] != ord("w"), slots=1, cells=2000)
-    async with engine_of(model, follow(draft)) as engine:
-        wrong = engine.submit(greedy("wrong", tokens=900))
-        while (await wrong.next())[1].completion_tokens < 400:
-            pass
-        _, ended, _ = await read(engine.submit(greedy("right", tokens=60)))
-        engine.cancel(wrong)
-    assert ended.usage.accepted > 30
-
-
-async def test_what_it_is_not_sure_of_is_not_offered():
-    model = FakeRuntime()
-    draft = Guessing(model, never)
-    draft.unsure_at = set(range(1000))
-    async with engine_of(model, follow(draft)) as engine:
-        _, ended, _ = await read(engine.submit(greedy(tokens=300)))
-    assert 5 < len(draft.batches) < 40
-    assert ended.usage.drafted == 0
-    model = FakeRuntime()
-    draft = Guessing(model)
-    draft.unsure_at = {len("hello") + 2}
-    async with engine_of(model, follow(draft)) as engine:
-        _, ended, _ = await read(engine.submit(greedy(tokens=50)))
-    assert ended.usage.drafted == ended.usage.accepted > 20
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Timed(FakeRuntime):
-    """Decodes that take their time, by the clock."""
-
-    def __init__(self, *args, clock: Clock, seconds: float, **fields) -> None:
-        super().__init__(*args, **fields)
-        self._clock, self._seconds = clock, seconds
-
-    def decode(self, chunks):
-        self._clock.now += self._seconds
-        return super().decode(chunks)
-
-
-class TimedGuessing(Timed, Guessing):
-    pass
-
-
-@pytest.mark.parametrize(("seconds", "pays"), [(0.1, True), (0.9, False)])
-async def test_a_draft_model_that_is_too_slow_is_not_asked(seconds, pays):
-    clock = Clock()
-    model = Timed(clock=clock, seconds=1.0)
-    draft = TimedGuessing(model, clock=clock, seconds=seconds)
-    async with engine_of(model, follow(draft, clock)) as engine:
-        _, ended, _ = await read(engine.submit(greedy(tokens=300)))
-    assert (ended.usage.drafted > 200) is pays
-    assert (clock.now < 250) is pays
-    # What was lost by trying.
-    assert clock.now < 330
-
-
 async def test_a_failing_draft_model_is_switched_off(start):
     expected = await alone(start, greedy(tokens=60))
     model = FakeRuntime()
@@ -356,52 +208,6 @@ async def test_a_failing_draft_model_is_switched_off(start):
     ]
     assert len(draft.batches) == 10
     assert second[1].usage.drafted == 0
-
-
-class Full(Guessing):
-    """Has no room for others although there is."""
-
-    full = False
-
-    def decode(self, chunks):
-        if self.full or len(self.batches) % 5 == 3:
-            self.batches.append({})
-            raise NoRoomError
-        return super().decode(chunks)
-
-
-async def test_one_without_room_is_asked_again_and_then_not_any_more(start):
-    expected = await alone(start, greedy(tokens=200))
-    model = FakeRuntime()
-    draft = Full(model)
-    drafter = follow(draft)
-    async with engine_of(model, drafter) as engine:
-        text, ended, _ = await read(engine.submit(greedy(tokens=200)))
-        assert text == expected[0]
-        assert ended.usage.accepted == ended.usage.drafted > 100
-        assert not drafter.off
-        draft.full = True
-        assert (await read(engine.submit(greedy(tokens=200))))[0] == expected[0]
-    assert drafter.off
-
-
-class Smaller(Guessing):
-    """Has less room than it says."""
-
-    def decode(self, chunks):
-        if self.used + sum(len(chunk.tokens) for chunk in chunks) > 150:
-            raise NoRoomError
-        return super().decode(chunks)
-
-
-async def test_idle_cells_go_where_there_is_less_room_than_said():
-    model = FakeRuntime()
-    drafter = follow(Smaller(model))
-    async with engine_of(model, drafter) as engine:
-        for text in ("hello", "other"):
-            _, ended, _ = await read(engine.submit(greedy(text, tokens=100)))
-            assert ended.usage.accepted > 70
-    assert not drafter.off
 
 
 async def test_a_failing_model_takes_nothing_with_it():
@@ -427,27 +233,3 @@ async def test_tokens_that_it_does_not_have_are_never_shown_to_it():
         assert not draft.batches
         _, ended, _ = await read(engine.submit(greedy(tokens=30)))
         assert ended.usage.accepted > 10
-
-
-async def test_guesses_that_nobody_has_room_to_check_are_not_made_for_long(monkeypatch):
-    model = FakeRuntime()
-    draft = Guessing(model)
-    real = scheduler.share_batch
-
-    def without_drafts(running, limits):
-        return tuple(replace(item, draft=0) for item in real(running, limits))
-
-    monkeypatch.setattr(scheduler, "share_batch", without_drafts)
-    async with engine_of(model, follow(draft)) as engine:
-        await read(engine.submit(greedy(tokens=200)))
-    assert len(draft.batches) < 60
-
-
-async def test_few_idle_cells_are_kept():
-    model = FakeRuntime(cells=8000, slots=30)
-    draft = Guessing(model, cells=8000, slots=30)
-    drafter = follow(draft)
-    async with engine_of(model, drafter) as engine:
-        for number in range(10):
-            await read(engine.submit(greedy(f"{number} camels " * 45, tokens=30)))
-    assert 1000 < drafter._kv.used <= 2048

@@ -134,7 +134,9 @@ async def test_what_idle_cells_held_comes_back_from_the_hosts_memory(start, part
     # Others run meanwhile: nothing idle stays in the cells.
     await read(engine.submit(job("xyz", tokens=9)))
     assert engine._roster.kv.used <= 16
-    assert engine._meter._metrics.parked_bytes._value.get() == 4 * (len(SYSTEM) + 9)
+    # And its head, if there was time for it between the two.
+    parked = engine._meter._metrics.parked_bytes._value.get() - 4 * (len(SYSTEM) + 9)
+    assert parked in {0, 4 * 31}
     before = evaluated(runtime)
     second = job(SYSTEM + text + " And then?", tokens=1)
     answer, ended, _ = await read(engine.submit(second))
@@ -153,6 +155,18 @@ async def test_at_rest_everything_is_parked(start):
             await asyncio.sleep(0.001)
     _, ended, _ = await read(engine.submit(job(SYSTEM + "z", tokens=1)))
     assert ended.usage.reused == len(SYSTEM)
+
+
+async def test_after_a_rest_a_beginning_that_prompts_share_is_there(start):
+    runtime = FakeRuntime()
+    engine = start(runtime, kept=0, parked=2**20)
+    for question in ("Where is the well?", "Who hurries?"):
+        await read(engine.submit(job("User asks: " + 2 * question, tokens=9)))
+        await until(lambda: not engine._roster.kv.used)
+    third = job("User asks: " + "And then?", tokens=9)
+    text, ended, _ = await read(engine.submit(third))
+    assert ended.usage.reused == len("User asks: ")
+    assert text == (await alone(start, third))[0]
 
 
 async def test_who_gave_way_gets_its_cells_back(start):

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from services.llama.interface import Chunk
 from services.llama.kv.cache import KvCache, Prefix
-from services.llama.kv.parking import Parking
+from services.llama.kv.parking import HeadsOf, Parking
 from tests.llama.fake_runtime import FakeRuntime
 
 PIECES = st.lists(st.integers(0, 1), max_size=5)
@@ -131,6 +131,30 @@ class CacheMachine(RuleBasedStateMachine):
         else:
             assert self.kv.room == before
 
+    @rule(count=st.integers(1, 120))
+    def park_idle(self, count: int) -> None:
+        before = {
+            slot: (its.namespace, tokens_in(self.runtime, slot))
+            for slot, its in self.kv._slots.items()
+            if not its.running
+        }
+        states = set(self.parking._parked) if self.parking is not None else set()
+        if not self.kv.park_idle():
+            assert before.keys() == self.kv._slots.keys() - self.running.keys()
+            return
+        assert self.parking is not None
+        # One slot has fewer cells, so this ends.
+        (parked,) = [s for s, (_, had) in before.items() if tokens_in(self.runtime, s) != had]
+        namespace, tokens = before[parked]
+        assert self.kv._slots.keys().isdisjoint({parked}) or self.kv.held(parked) < 32 < len(tokens)
+        # Only for a state or a head that is longer another one may have gone.
+        assert len(self.parking) >= len(states)
+        if self.runtime.partial:
+            count = min(count, len(tokens), 31)
+            prefix = self.kv.find([*tokens[:count], 9], namespace, count)
+            # 3 that a head like it lacks, and 3 for which no head is put back.
+            assert prefix.cells >= count - 6
+
     @rule(restores=st.booleans())
     def restoring_fails(self, restores: bool) -> None:
         self.runtime.restores = restores
@@ -173,7 +197,7 @@ class CacheMachine(RuleBasedStateMachine):
         if prefix.parked is not None:
             assert self.parking is not None
             state = self.parking._parked[prefix.parked]
-            assert state.namespace == namespace
+            assert state.namespace in {namespace, HeadsOf(namespace)}
             assert list(state.tokens[: prefix.cells]) == tokens[: prefix.cells]
             assert prefix.cells == len(state.tokens) or self.runtime.partial
             assert sum(length for _, length in prefix.spans) == prefix.cells

@@ -7,7 +7,7 @@ import pytest
 
 from services.llama.interface import Chunk
 from services.llama.kv.cache import KvCache, Prefix
-from services.llama.kv.parking import RESERVE, Parking
+from services.llama.kv.parking import RESERVE, HeadsOf, Parking
 from tests.llama.fake_runtime import FakeRuntime
 
 
@@ -189,11 +189,111 @@ def test_in_idle_times_all_is_parked_for_which_there_is_room(cache):
     kv, runtime, parking = cache
     for token in (1, 2, 3):
         kept(kv, runtime, [token] * 90)
-    # 4 bytes a token, so two fill it; what is parked is not dropped for it.
-    parking._limit = 720
-    assert [kv.park_idle() for _ in range(3)] == [True, True, False]
-    assert (kv.slots[1], len(parking)) == (1, 2)
+    # 4 bytes a token, so two and their heads fill it; what is parked is not dropped for it.
+    parking._limit = 720 + 2 * 4 * 31
+    assert rest(kv) == 2
+    assert (kv.slots[1], len(parking)) == (1, 4)
     assert kv.find([3] * 91, "", 90).slot is not None
+
+
+def rest(kv: KvCache) -> int:
+    """As an engine without work does; how many turns that took."""
+    turns = 0
+    while kv.park_idle():
+        turns += 1
+        assert turns < 10, "no end"
+    return turns
+
+
+def test_after_a_rest_a_beginning_too_short_for_a_state_is_found(cache):
+    kv, runtime, parking = cache
+    for token in (2, 3):
+        kept(kv, runtime, [1] * 20 + [token] * 70)
+    assert rest(kv) == 2
+    assert runtime.used == 0
+    another = [1] * 20 + [4] * 50
+    assert kv.find(another, "other", 69).cells == 0
+    prefix = kv.find(another, "", 69)
+    assert (prefix.cells, prefix.slot) == (20, None)
+    slot = kv.acquire(another, "", prefix)
+    assert [token for _, token in runtime.cache[slot]] == [1] * 20
+    kv.retire(slot, keep=False)
+    # The next one finds it as well, even one that has all of it.
+    slot = kv.acquire([1] * 20 + [2] * 12, "", kv.find([1] * 20 + [2] * 12, "", 31))
+    assert kv.held(slot) == 31
+    kv.retire(slot, keep=False)
+    assert kv.find([1] * 20 + [2, 4], "", 21).cells == 21
+    kv.check()
+    parking.check()
+
+
+def test_what_a_few_tokens_cost_is_not_worth_a_head(cache):
+    kv, runtime, _ = cache
+    kept(kv, runtime, [1] * 4 + [2] * 86)
+    rest(kv)
+    assert kv.find([1] * 3 + [5] * 9, "", 11).cells == 0
+    assert kv.find([1] * 4 + [5] * 9, "", 12).cells == 4
+
+
+def test_from_some_length_on_the_state_itself_comes_back(cache):
+    kv, runtime, parking = cache
+    kept(kv, runtime, [1] * 90)
+    rest(kv)
+    for cells in (31, 32, 50):
+        prefix = kv.find([1] * cells + [2], "", cells)
+        assert prefix.cells == cells
+        assert prefix.parked is not None
+        assert len(parking._parked[prefix.parked].tokens) == (31 if cells == 31 else 90)
+
+
+def test_one_head_is_enough_for_those_that_begin_alike(cache):
+    kv, runtime, parking = cache
+    for shared in (31, 29, 28, 27):
+        kept(kv, runtime, [1] * shared + [shared] * 60)
+        rest(kv)
+    assert (len(parking._trees[HeadsOf("")]), len(parking)) == (2, 6)
+
+
+def test_a_head_without_room_stays_in_its_cells(cache):
+    kv, runtime, parking = cache
+    kept(kv, runtime, [1] * 90)
+    parking._limit = 4 * 90
+    assert rest(kv) == 1
+    assert (kv.slots[1], runtime.used, len(parking)) == (1, 31, 1)
+    assert kv.find([1] * 20 + [2], "", 20).slot is not None
+    # When there is room it follows.
+    parking._limit = 4 * (90 + 31)
+    assert rest(kv) == 1
+    assert (runtime.used, len(parking)) == (0, 2)
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_what_is_no_longer_than_a_head_is_parked_as_one(partial):
+    runtime, parking = FakeRuntime(partial=partial), Parking(4000, partial=partial)
+    kv = KvCache(runtime, parking)
+    kept(kv, runtime, [1] * 20)
+    assert rest(kv) == 1
+    assert runtime.used == 0
+    for _ in range(2):
+        slot = kv.acquire([1] * 21, "", kv.find([1] * 21, "", 20))
+        assert kv.held(slot) == 20
+        kv.retire(slot, keep=False)
+
+
+def test_a_state_that_cannot_be_cut_has_no_head():
+    runtime, parking = FakeRuntime(partial=False), Parking(4000, partial=False)
+    kv = KvCache(runtime, parking)
+    kept(kv, runtime, [1] * 90)
+    assert rest(kv) == 1
+    assert (runtime.used, len(parking)) == (0, 1)
+
+
+def test_what_somebody_needs_leaves_no_head(cache):
+    kv, runtime, parking = cache
+    kept(kv, runtime, [1] * 90)
+    assert kv.evict_idle()
+    assert len(parking) == 1
+    assert kv.find([1] * 20 + [2], "", 20).cells == 0
 
 
 def test_what_would_take_long_to_copy_stays(cache):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from services.llama.interface import Runtime
 from services.llama.kv.ledger import Ledger, Spans, union
-from services.llama.kv.parking import Parking
+from services.llama.kv.parking import HeadsOf, Parking
 from services.llama.kv.radix import PrefixTree
 from services.llama.media.layout import PLAIN, Layout
 
@@ -23,6 +23,10 @@ _TRIM = 64
 _WORTH_KEEPING = 16
 # Cells more than slots have that make it worth while to put a parked state back.
 _WORTH_RESTORING = 32
+# The longest head: a beginning too short for that, such as a chat template gives to all prompts.
+_HEAD = _WORTH_RESTORING - 1
+# The same for a head, which is put back in less time than a token or two are computed.
+_WORTH_A_HEAD = 4
 # Bytes that are copied and put back in some ten milliseconds, which nobody notices.
 _SOON_RESTORED = 64 * 2**20
 
@@ -113,12 +117,14 @@ class KvCache:
         prefix = self._find(tokens, namespace, most, layout)
         if self._parking is None:
             return prefix
-        number, cells = self._parking.find(tokens, namespace, most)
-        cells = self._cut(cells, layout)
-        if cells - prefix.cells < _WORTH_RESTORING:
-            return prefix
-        # Cells of its own; no span that slots hold has a number below 0.
-        return replace(prefix, cells=cells, slot=None, parked=number, spans=((-number, cells),))
+        for where, worth in ((namespace, _WORTH_RESTORING), (HeadsOf(namespace), _WORTH_A_HEAD)):
+            number, cells = self._parking.find(tokens, where, most)
+            cells = self._cut(cells, layout)
+            if cells - prefix.cells >= worth:
+                # Cells of its own; no span that slots hold has a number below 0.
+                spans = ((-number, cells),)
+                return replace(prefix, cells=cells, slot=None, parked=number, spans=spans)
+        return prefix
 
     def _find(
         self, tokens: Sequence[int], namespace: Hashable, most: int, layout: Layout = PLAIN
@@ -194,7 +200,7 @@ class KvCache:
                 return
             self.grow(number, parked.cells)
             self._trim(number, cells)
-            if cells == parked.cells:
+            if cells == parked.cells > _HEAD:
                 return  # parked again when this slot is given up
         self._parking.put_back(parked)
 
@@ -246,10 +252,31 @@ class KvCache:
             return False
         for number in self._idle():
             size = self._runtime.state_size(number)
-            if size <= _SOON_RESTORED and self._parking.has_room(size) and self._park(number):
-                self._shrink_idle(number, 0)
+            if size > _SOON_RESTORED or not self._parking.has_room(size):
+                continue
+            parked = self._park(number)
+            if parked:
+                self._shrink_idle(number, _HEAD)
+            # Left in its cells it would cost more than those: attention looks at all up to the
+            # highest in use, which a head may be that every prompt to come shares.
+            if self._park_head(number) or parked:
                 return True
         return False
+
+    def _park_head(self, number: int) -> bool:
+        """Parks an idle slot that holds no more than a head; whether there was one."""
+        slot = self._slots.get(number)
+        if self._parking is None or slot is None or slot.cells > _HEAD:
+            return False
+        tokens, heads = self._trees[slot.namespace].tokens(number), HeadsOf(slot.namespace)
+        if not self._parking.holds(tokens, heads, but=_WORTH_A_HEAD - 1):
+            size = self._runtime.state_size(number)
+            state = self._runtime.save(number) if self._parking.has_room(size) else None
+            if state is None:
+                return False
+            self._parking.add(tokens, heads, state)
+        self._shrink_idle(number, 0)
+        return True
 
     def _evict(self, number: int, keep: int = 0) -> None:
         """Takes cells from the end of an idle slot, or parks it and takes them all."""

@@ -22,6 +22,13 @@ _COMPARED = 32
 
 
 @dataclass(frozen=True, slots=True)
+class HeadsOf:
+    """Where the heads of a namespace's states are parked, beside the states themselves."""
+
+    namespace: Hashable
+
+
+@dataclass(frozen=True, slots=True)
 class Parked:
     """One state: the cells of these many tokens."""
 
@@ -78,10 +85,10 @@ class Parking:
                 return best, self._length(best)
         return -1, 0
 
-    def holds(self, tokens: Sequence[int], namespace: Hashable) -> bool:
-        """Whether a state serves for these tokens already; if so, this is a use of it."""
+    def holds(self, tokens: Sequence[int], namespace: Hashable, but: int = 0) -> bool:
+        """Whether a state serves for all but so many of these tokens; if so, this is a use of it."""
         number, cells = self.find(tokens, namespace, len(tokens))
-        if cells < len(tokens):
+        if cells < max(1, len(tokens) - but):
             return False
         self._parked.move_to_end(number)
         return True

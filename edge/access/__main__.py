@@ -6,6 +6,7 @@ import argparse
 import secrets
 import sys
 
+from common.version import VERSION
 from edge.access.keys import KeysError, hashed, read
 
 # 256 random bits.
@@ -19,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Makes an API key: the key itself on stderr, to be given to its owner and kept "
         "nowhere else; its line for --api-keys-file, with its hash alone, on stdout.",
     )
+    parser.add_argument("--version", action="version", version=f"python -m edge.access {VERSION}")
     parser.add_argument("name", metavar="NAME", help="who it is for, as in logs")
     parser.add_argument(
         "--stdin", action="store_true", help="hash the key on standard input instead of making one"

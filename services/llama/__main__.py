@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.settings import ConfigError
 from services.llama import hub
-from services.llama.backend import LlamaBackend
 from services.llama.config import LlamaSettings
 from services.llama.runtime import gguf
 from services.worker.backend import StartupError
 from services.worker.main import command
+
+if TYPE_CHECKING:
+    from services.llama.backend import LlamaBackend
 
 
 def main() -> int:
@@ -34,6 +37,9 @@ def main() -> int:
 
 def _make_backend(settings: LlamaSettings) -> LlamaBackend:
     """Raises ConfigError for a file that is wrong: starting again would not mend it."""
+    # It brings llama.cpp with it, of which --version, --help and wrong settings need nothing.
+    from services.llama.backend import LlamaBackend  # noqa: PLC0415
+
     for model in (settings.model, settings.draft_model, settings.mmproj):
         if not model or hub.is_hub_name(model):
             continue

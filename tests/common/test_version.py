@@ -39,6 +39,7 @@ def test_it_is_the_projects():
         (("edge", "--port", "70000"), "caravan-edge"),
         (("services.llama", "--model", "/no/such.gguf"), "caravan-llama"),
         (("services.llama",), "caravan-llama"),
+        (("edge.access",), "python -m edge.access"),
         (("deploy.up",), "caravan"),
     ],
 )
@@ -46,6 +47,11 @@ def test_it_is_said_and_nothing_else_is_done(command: tuple[str, ...], name: str
     wrong = {"EDGE_WORKER": "nonsense", "LLAMA_CONFIG": "/no/such.yaml", "PORT": "nonsense"}
     done = run(*command, "--version", **wrong)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{name} {VERSION}\n", "")
+
+
+def test_a_worker_says_it_without_llama():
+    code = "import sys, services.llama.__main__; sys.exit('llama_cpp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_make_up_is_told_nothing_but_by_variables():

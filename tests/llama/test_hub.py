@@ -229,7 +229,7 @@ def test_a_path_is_a_path():
 def test_a_worker_with_a_path_does_without_the_client():
     # In a process of its own: other tests have imported it.
     program = (
-        "import sys, services.llama.__main__; from services.llama import hub\n"
+        "import sys, services.llama.backend; from services.llama import hub\n"
         "hub.locate('models/x.gguf')\n"
         "print(*(name for name in sys.modules if name.startswith('huggingface_hub')))"
     )

@@ -11,7 +11,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from edge.openai.schemas.responses import InputItemList, Response, StreamEvent
+from protos.inference.v1 import inference_pb2 as pb
 from tests.edge.running import RunningEdge
+from tests.fakes.worker import ScriptedWorker
 
 PATH = "/v1/responses"
 # What every response has, whatever was asked.
@@ -48,6 +50,18 @@ async def made(edge: RunningEdge, **fields: Any) -> Any:
 async def delete(edge: RunningEdge, id_: str) -> tuple[int, Any]:
     async with edge.http.delete(f"{edge.url}{PATH}/{id_}") as answer:
         return answer.status, json.loads(await answer.read())
+
+
+def said(worker: ScriptedWorker) -> list[tuple[str, str]]:
+    """Roles and texts of the last request that the worker got."""
+    messages = worker.backend.requests[-1].chat.messages
+    return [
+        (
+            pb.Role.Name(one.role).removeprefix("ROLE_").lower(),
+            one.content[0].text if one.content else "",
+        )
+        for one in messages
+    ]
 
 
 @asynccontextmanager

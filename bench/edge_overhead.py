@@ -25,8 +25,9 @@ from bench.edge_rig import Proxy, Rig
 from bench.raw_http import BadAnswerError
 
 _ONE = Paced(1, 32, 5_000)
-# A first byte at 200 streams, with the edge at about half of what it can carry; and all that it can.
-_MANY = (Paced(200, 64, 25_000), Paced(200, 128, 10_000))
+# A first byte at 200 streams, with the edge at a third of what it can carry; about all that it can;
+# and more.
+_MANY = (Paced(200, 64, 25_000), Paced(200, 128, 10_000), Paced(200, 256, 5_000))
 
 # Runs by proxy and phase.
 Found = dict[str, dict[str, list[Row]]]
@@ -84,7 +85,7 @@ async def _phases(rig: Rig, proxy: Proxy, args: argparse.Namespace) -> dict[str,
     # LiteLLM is behind at a fiftieth of it; what it adds then is how long one waits.
     if not args.few and proxy.name == edge_rig.CARAVAN:
         for phase in _MANY:
-            rows[phase.name] = await edge_phases.paced(rig, proxy, phase, args.requests * 2)
+            rows[phase.name] = await edge_phases.paced(rig, proxy, phase, args.requests * 3)
     streams = args.streams
     rows[f"flat out, {streams} streams"] = await edge_phases.flat_out(
         proxy, max(streams, args.requests // 4), streams

@@ -54,7 +54,7 @@ async def paced(rig: Rig, proxy: Proxy, phase: Paced, count: int) -> Row:
         "token added p50 ms": _added(token, base_token, 50),
         "token added p99 ms": _added(token, base_token, 99),
         "between tokens added p99 ms": _added(between, base_between, 99),
-        "tokens/s": tokens / (wall / 1e9),
+        "tokens/s": _steady(through, phase),
         "events per token": sum(t.events for t in through) / tokens,
         "CPU us per token": cpu / 1e3 / tokens,
         "share of its core": cpu / wall,
@@ -122,6 +122,18 @@ async def _hurry(
     cpu, wall = cpu_ns(proxy.pid), now_ns()
     await asyncio.gather(*(lane() for _ in range(streams)))
     return answers, (cpu_ns(proxy.pid) - cpu) / 1e9, (now_ns() - wall) / 1e9
+
+
+def _steady(answers: Sequence[Timed], phase: Paced) -> float:
+    """Tokens a second while as many streams as there are ran at once, as if each came evenly."""
+    if len(answers) < 2 * phase.streams:
+        return phase.tokens * 1e9 * len(answers) / sum(a.last - a.asked for a in answers)
+    ordered = sorted(answers, key=lambda answer: answer.asked)
+    # From the time that the last lane has begun to the time that the first has nothing more to do.
+    begin = ordered[phase.streams - 1].asked
+    end = min(answer.last for answer in ordered[-phase.streams :])
+    spans = ((min(a.last, end) - max(a.asked, begin)) / (a.last - a.asked) for a in answers)
+    return phase.tokens * sum(max(span, 0.0) for span in spans) * 1e9 / (end - begin)
 
 
 def cpu_ns(pid: int) -> int:

@@ -11,7 +11,7 @@ import orjson
 
 from bench.scripted_upstream import MODEL, now_ns
 
-_STAMP = re.compile(rb'"content": ?" (\d+)"')
+_STAMPS = re.compile(rb'"content": ?"((?: \d+)+)"')
 _TEXT = re.compile(rb'"content": ?" ')
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _OK = b"HTTP/1.1 200"
@@ -29,12 +29,17 @@ class Timed:
     asked: int
     # When the first text had come; 0: none came.
     first: int = 0
-    # Per delta that says when it was sent: how much later it was here.
+    # Per token that says when it was made: how much later it was here.
     delays: list[int] = field(default_factory=list)
     # From one piece with text to the next.
     gaps: list[int] = field(default_factory=list)
     # Deltas with text; fewer than tokens when the server merges them.
     events: int = 0
+
+    @property
+    def last(self) -> int:
+        """When the last text had come."""
+        return self.first + sum(self.gaps)
 
 
 def chat(tokens: int, pause_us: int, *, stream: bool) -> bytes:
@@ -136,7 +141,8 @@ class Connection(asyncio.Protocol):
                 timed.gaps.append(now - self._last)
             timed.first, self._last = timed.first or now, now
             timed.events += events
-            timed.delays.extend(now - int(stamp) for stamp in _STAMP.findall(whole))
+            for stamps in _STAMPS.findall(whole):
+                timed.delays.extend(now - int(stamp) for stamp in stamps.split())
         self._done = self._done or _DONE in whole
         if self._rest.endswith(_BODY_END):
             if self._done:

@@ -1,8 +1,8 @@
 """A worker that costs next to nothing: it answers as the request says, to measure what is above it.
 
 `python -m bench.scripted_worker --port N [--http-port M]`. It sends `max_tokens` deltas. The first message's text
-is the pause between them in microseconds. With a pause each delta's text is the time it was
-sent, in nanoseconds on the clock that all processes of the machine share; without one all deltas
+is the pause between them in microseconds. With a pause the text of each token is the time it was
+made, in nanoseconds on the clock that all processes of the machine share; without one all deltas
 are one serialized message, sent as fast as they are taken. On the other port the same answers are
 OpenAI's, over HTTP: for proxies of those, and for what a request costs without anything between.
 """
@@ -34,6 +34,9 @@ _DELTA = _response(delta=pb.Delta(text=" token", completion_tokens=1, delivered_
 _END = pb.ChoiceFinish(reason=pb.FINISH_REASON_LENGTH)
 # Of a flat-out answer, at once: more would wait for the client's window anyway.
 _BURST = 64
+# Seconds between deltas of an answer that nobody reads before its end. Of those that are shown, what
+# goes flat out is told token by token, busy edge or not: that is what is measured.
+_WHOLE = 0.2
 # Seconds until a window that is full is looked at again.
 _FULL = 0.001
 
@@ -45,9 +48,12 @@ class _Answer:
         asked = pb.GenerateRequest.FromString(call.body)
         self._call, self._loop = call, loop
         self._tokens = asked.stop.max_tokens
-        self._merged = asked.output.HasField("min_delta_interval")
+        self._apart = asked.output.min_delta_interval.ToMilliseconds() / 1e3
         self._pause = int(asked.chat.messages[0].content[0].text) / 1e6
         self._sent = 0
+        # What is not due yet, and when the last was.
+        self._held = ""
+        self._told = 0.0
         self._due = loop.time()
         call.send(_STARTED)
         (self._paced if self._pause else self._burst)()
@@ -56,9 +62,14 @@ class _Answer:
         if self._call.closed:
             return
         self._sent += 1
-        stamp = f" {now_ns()}"
-        self._call.send(_response(delta=pb.Delta(text=stamp, completion_tokens=self._sent)))
-        if self._sent == self._tokens:
+        self._held += f" {now_ns()}"
+        over = self._sent == self._tokens
+        now = self._loop.time()
+        if over or now >= self._told + self._apart:
+            delta = pb.Delta(text=self._held, completion_tokens=self._sent)
+            self._call.send(_response(delta=delta))
+            self._held, self._told = "", now
+        if over:
             self._end()
             return
         # On a clock of its own: what comes late is not a reason for all others to be late.
@@ -68,7 +79,7 @@ class _Answer:
     def _burst(self) -> None:
         if self._call.closed:
             return
-        if self._merged:
+        if self._apart >= _WHOLE:
             self._call.send(_response(delta=pb.Delta(text=" token" * self._tokens)))
             self._end()
             return

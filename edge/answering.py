@@ -29,6 +29,8 @@ log = structlog.get_logger()
 # Tokens of a prompt whose logprobs take so long to tell (some 10 ms) that other streams would
 # stand still: they are told in a thread.
 _MANY: Final = 1000
+# Between deltas that nobody waits for; what is lost with a worker is no more than that.
+_UNHURRIED_MS: Final = 250
 
 
 class Streamed(Protocol):
@@ -124,7 +126,7 @@ async def generations(
 async def whole(intake: Intake, generation: Source, into: Gathers) -> None:
     """Reads the generation to its end. Raises ApiError."""
     meter = _Meter(intake.ctx, intake.edge, streamed=False)
-    generation.unhurried()
+    generation.apart(_UNHURRIED_MS)
     started = await generation.start()
     meter.started(started)
     into.started(started)
@@ -153,6 +155,7 @@ async def streamed(
     request, edge, ctx = intake.request, intake.edge, intake.ctx
     settings = edge.settings
     meter = _Meter(ctx, edge)
+    generation.apart(edge.pace.interval_ms())
     # What is wrong with the request is said before `started`, so also before the 200.
     started = await generation.start()
     meter.started(started)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import structlog
@@ -24,9 +24,6 @@ from edge.worker import Worker
 from protos.inference.v1 import inference_pb2 as pb
 
 log = structlog.get_logger()
-
-# Between deltas that nobody waits for; what is lost with a worker is no more than that.
-_UNHURRIED_MS: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +123,10 @@ class Generation:
         await self._complete()
         return event.finished
 
-    def unhurried(self) -> None:
-        """Nothing is shown before the end: deltas may be few. Before `start`."""
-        self._request.output.min_delta_interval.FromMilliseconds(_UNHURRIED_MS)
+    def apart(self, milliseconds: int) -> None:
+        """Least time between deltas, 0 for none. Before `start`."""
+        if milliseconds:
+            self._request.output.min_delta_interval.FromMilliseconds(milliseconds)
 
     def end(self, error: ApiError) -> None:
         """Makes whoever reads get this error now; for a process that shuts down."""
@@ -288,7 +286,9 @@ class Generation:
     async def _complete(self) -> None:
         """Waits for the end of the call, so that the worker sees no cancellation."""
         with contextlib.suppress(_LostError, ApiError):
-            await self._read()
+            if await self._read() is None:
+                # Nothing is left of it to cancel.
+                self._call = None
         self.close()
 
     def _check(self) -> None:

@@ -24,8 +24,8 @@ class Hurried:
         self._usage = pb.Usage()
         self._over = False
 
-    def unhurried(self) -> None:
-        """Not so: it is the deltas that tell how late it is."""
+    def apart(self, milliseconds: int) -> None:
+        """They are not: it is the deltas that tell how late it is."""
 
     async def start(self) -> pb.Started:
         """Once, first."""

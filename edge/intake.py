@@ -40,7 +40,7 @@ class Intake:
     def of_path(self) -> str:
         """The model that the path names, as Azure's do; empty: it names none."""
         name = self.request.get(context.MODEL, "")
-        return current(name, self.edge.pool.models())
+        return name and current(name, self.edge.pool.models())
 
     @property
     def default_model(self) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
-from types import TracebackType
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import structlog
@@ -63,6 +63,8 @@ class Pool:
         self._balancer = balancer or LeastLoaded()
         self._addresses: dict[Target, frozenset[str]] = {}
         self._workers: dict[str, Worker] = {}
+        # Until one of them changes.
+        self._models: Mapping[str, pb.ModelInfo] | None = None
         self._choices = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._retiring: set[Worker] = set()
@@ -78,13 +80,15 @@ class Pool:
         """Whether a worker can take a request."""
         return any(worker.available for worker in self._workers.values())
 
-    def models(self) -> dict[str, pb.ModelInfo]:
+    def models(self) -> Mapping[str, pb.ModelInfo]:
         """By name; of several workers with one name an available one speaks for it."""
-        found: dict[str, pb.ModelInfo] = {}
-        for worker in sorted(self.workers, key=lambda worker: not worker.available):
-            if worker.info is not None:
-                found.setdefault(worker.info.name, worker.info)
-        return found
+        if self._models is None:
+            found: dict[str, pb.ModelInfo] = {}
+            for worker in sorted(self.workers, key=lambda worker: not worker.available):
+                if worker.info is not None:
+                    found.setdefault(worker.info.name, worker.info)
+            self._models = MappingProxyType(found)
+        return self._models
 
     def serving(self, model: str) -> tuple[int, int]:
         """Workers of that model: how many could take a request now, and how many there are."""
@@ -190,4 +194,5 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     def _notify(self) -> None:
+        self._models = None
         self._changed.set()

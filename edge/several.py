@@ -17,8 +17,8 @@ _Event = pb.Delta | pb.Finished
 class Source(Protocol):
     """What can be read like a generation."""
 
-    def unhurried(self) -> None:
-        """Nothing is shown before the end: deltas may be few. Before `start`."""
+    def apart(self, milliseconds: int) -> None:
+        """Least time between deltas, 0 for none. Before `start`."""
         ...
 
     async def start(self) -> pb.Started:
@@ -45,10 +45,10 @@ class Several:
         self._running = len(sources)
         self._usage = pb.Usage()
 
-    def unhurried(self) -> None:
+    def apart(self, milliseconds: int) -> None:
         """See Source."""
         for source in self._sources:
-            source.unhurried()
+            source.apart(milliseconds)
 
     async def start(self) -> pb.Started:
         """Waits until all are admitted; whose model and seed is told is the first's."""

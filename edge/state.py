@@ -13,6 +13,7 @@ from edge.admission import Admission
 from edge.config import EdgeSettings
 from edge.errors import ApiError
 from edge.metrics import Metrics
+from edge.pace import Pace
 from edge.pool import Pool
 
 
@@ -33,6 +34,7 @@ class Edge:
     admission: Admission
     metrics: Metrics
     access: Access = field(default_factory=Open)
+    pace: Pace = field(default_factory=Pace)
     since: int = field(default_factory=lambda: int(time.time()))
     generations: set[Ends] = field(default_factory=set)
 

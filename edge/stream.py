@@ -47,7 +47,8 @@ class EventStream:
         self._ping = ping
         self._loop = asyncio.get_running_loop()
         self._written = 0.0
-        self._beats: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._pinging: asyncio.Task[None] | None = None
         self.response = web.StreamResponse(headers=sse.HEADERS)
 
     @property
@@ -64,7 +65,7 @@ class EventStream:
         """Sends the head."""
         await self.response.prepare(self._request)
         self._written = self._loop.time()
-        self._beats = asyncio.create_task(self._beat())
+        self._timer = self._loop.call_later(self._heartbeat, self._beat)
 
     async def write(self, data: bytes) -> None:
         """Sends one event. Raises ClientGoneError."""
@@ -112,21 +113,27 @@ class EventStream:
         await self._stop_beats()
 
     async def _stop_beats(self) -> None:
-        if self._beats is not None:
-            self._beats.cancel()
-            await asyncio.gather(self._beats, return_exceptions=True)
-            self._beats = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pinging is not None:
+            self._pinging.cancel()
+            await asyncio.gather(self._pinging, return_exceptions=True)
+            self._pinging = None
 
-    async def _beat(self) -> None:
-        while True:
-            silent = self._loop.time() - self._written
-            if silent >= self._heartbeat and not self.behind:
-                try:
-                    await self.write(self._ping)
-                except ClientGoneError:
-                    return
-                silent = 0.0
-            await asyncio.sleep(max(self._heartbeat - silent, 0.01))
+    def _beat(self) -> None:
+        """One timer a stream, set again only when it rings: a task for each would cost more."""
+        left = self._written + self._heartbeat - self._loop.time()
+        if left <= 0:
+            left = self._heartbeat
+            if not self.behind and (self._pinging is None or self._pinging.done()):
+                self._pinging = asyncio.create_task(self._ping_once())
+        self._timer = self._loop.call_later(max(left, 0.01), self._beat)
+
+    async def _ping_once(self) -> None:
+        # Whoever writes next finds that it is gone.
+        with contextlib.suppress(ClientGoneError):
+            await self.write(self._ping)
 
     def _too_slow(self) -> ClientGoneError:
         log.info("client too slow", seconds=self._write_timeout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from protos.inference.v1 import inference_pb2 as pb
@@ -19,6 +20,7 @@ FINISH: Final[dict[pb.FinishReason.ValueType, str]] = {
 Json = dict[str, Any]
 
 
+@lru_cache(maxsize=64)
 def fingerprint(identity: str) -> str:
     """`system_fingerprint`: equal for workers whose answers are interchangeable."""
     return "fp_" + hashlib.sha256(identity.encode()).hexdigest()[:10]

@@ -201,10 +201,10 @@ class Announced:
         self._admitted = admitted
         self._hurried = hurried
 
-    def unhurried(self) -> None:
+    def apart(self, milliseconds: int) -> None:
         """See Source."""
         if not self._hurried:
-            self._generation.unhurried()
+            self._generation.apart(milliseconds)
 
     async def start(self) -> pb.Started:
         """See Source."""

@@ -6,10 +6,12 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncGenerator
+from itertools import count
 from typing import Any
 
 import pytest
 
+from edge.pace import MOST_MS, Pace
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker.errors import ContextLengthExceeded, InvalidField
 from tests.edge.running import CHAT, RunningEdge, chat_body, raw, running_edge, text_of
@@ -57,6 +59,17 @@ async def test_only_streams_are_in_a_hurry(edge: RunningEdge, worker: ScriptedWo
     whole, streamed = worker.backend.requests
     assert whole.output.min_delta_interval.ToMilliseconds() == 250
     assert not streamed.output.HasField("min_delta_interval")
+
+
+async def test_an_edge_that_is_behind_asks_for_larger_pieces(
+    edge: RunningEdge, worker: ScriptedWorker
+) -> None:
+    busy = count()
+    edge.server.edge.pace = Pace(clock=lambda: next(busy), cpu=lambda: next(busy))
+    async with edge.stream() as stream:
+        await stream.rest()
+    (streamed,) = worker.backend.requests
+    assert streamed.output.min_delta_interval.ToMilliseconds() == MOST_MS
 
 
 async def test_streamed_answer(edge: RunningEdge) -> None:

@@ -249,8 +249,8 @@ class Events:
     def __init__(self, *events: pb.Delta | pb.Finished) -> None:
         self.left = list(events)
 
-    def unhurried(self) -> None:
-        raise AssertionError
+    def apart(self, milliseconds: int) -> None:
+        raise AssertionError(milliseconds)
 
     async def start(self) -> pb.Started:
         return pb.Started(prompt_tokens=9)

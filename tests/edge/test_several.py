@@ -21,11 +21,12 @@ class Source:
         self.may_start = asyncio.Event()
         self.may_start.set()
         self.start_error: ApiError | None = None
-        self.started = self.cancelled = self.told_unhurried = False
+        self.started = self.cancelled = False
+        self.apart_ms = 0
         self.read = 0
 
-    def unhurried(self) -> None:
-        self.told_unhurried = True
+    def apart(self, milliseconds: int) -> None:
+        self.apart_ms = milliseconds
 
     async def start(self) -> pb.Started:
         if self.start_error is not None:
@@ -70,8 +71,8 @@ async def test_numbers_usage_and_prompts_of_all() -> None:
         Source([delta(1, "d"), delta(0, "c")], prompt_tokens=7),
     ]
     several = Several(sources, 2)
-    several.unhurried()
-    assert all(source.told_unhurried for source in sources)
+    several.apart(40)
+    assert [source.apart_ms for source in sources] == [40, 40]
     started = await several.start()
     assert (started.prompt_tokens, started.model_identity, started.seed) == (12, "x", 3)
     *deltas, finished = await all_of(several)

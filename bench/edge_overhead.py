@@ -23,6 +23,7 @@ from bench.conditions import conditions, describe, load_average
 from bench.edge_phases import Paced, Row
 from bench.edge_rig import Proxy, Rig
 from bench.raw_http import BadAnswerError
+from common import garbage
 
 _ONE = Paced(1, 32, 5_000)
 # A first byte at 200 streams, with the edge at a third of what it can carry; about all that it can;
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
     seen = conditions()
+    garbage.settle()
     with ExitStack() as stack:
         try:
             rig = edge_rig.start(stack, args.edge_args.split(), args.litellm)

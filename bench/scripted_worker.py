@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2
 
 from bench.http2 import Call, Connection, message
 from bench.scripted_upstream import MODEL, Upstream, next_step, now_ns
+from common import garbage
 from protos.inference.v1 import inference_pb2 as pb
 
 IDENTITY = "sha256:scripted"
@@ -80,8 +81,11 @@ class _Answer:
         if self._call.closed:
             return
         if self._apart >= _WHOLE:
-            self._call.send(_response(delta=pb.Delta(text=" token" * self._tokens)))
-            self._end()
+            # As a worker that has all of it already: in one piece, with its end.
+            text = " token" * self._tokens
+            delta = pb.Delta(text=text, completion_tokens=self._tokens, finish=_END)
+            self._call.send(_response(delta=delta), self._finished())
+            self._call.end()
             return
         if self._call.waiting:
             self._loop.call_later(_FULL, self._burst)
@@ -95,12 +99,13 @@ class _Answer:
             self._loop.call_soon(self._burst)
 
     def _end(self) -> None:
-        used = pb.Usage(prompt_tokens=1, completion_tokens=self._tokens)
-        self._call.send(
-            _response(delta=pb.Delta(completion_tokens=self._tokens, finish=_END)),
-            _response(finished=pb.Finished(usage=used)),
-        )
+        delta = pb.Delta(completion_tokens=self._tokens, finish=_END)
+        self._call.send(_response(delta=delta), self._finished())
         self._call.end()
+
+    def _finished(self) -> bytes:
+        used = pb.Usage(prompt_tokens=1, completion_tokens=self._tokens)
+        return _response(finished=pb.Finished(usage=used))
 
 
 def _once(payload: bytes, *, end: bool) -> Callable[[Call], None]:
@@ -154,6 +159,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--http-port", type=int)
     args = parser.parse_args()
+    garbage.settle()
     uvloop.run(serve(args.port, args.http_port))
 
 

@@ -10,7 +10,7 @@ import sys
 import structlog
 import uvloop
 
-from common import logs
+from common import garbage, logs
 from common.settings import EXIT_CONFIG, ConfigError
 from edge import metrics, processes
 from edge.config import EdgeSettings
@@ -61,6 +61,7 @@ async def _serve(settings: EdgeSettings, place: Place | None) -> None:
     if place is not None and place.patience:
         await server.find_workers(place.patience)
     await server.listen()
+    garbage.settle()
     if not settings.worker:
         log.warning("no worker given: every request will be refused; see --worker")
     log.info("listening", url=server.url, workers=list(settings.worker))

@@ -11,7 +11,7 @@ from typing import TypeVar
 import structlog
 import uvloop
 
-from common import logs
+from common import garbage, logs
 from common.settings import EXIT_CONFIG, ConfigError
 from services.worker.backend import Backend, SettingError, StartupError
 from services.worker.config import WorkerSettings
@@ -55,6 +55,7 @@ def run(
 ) -> int:
     """Serves until SIGTERM or SIGINT; a second one cuts the drain short. Returns the exit code."""
     logs.configure(prog, settings.log_level, settings.log_format)
+    garbage.settle()
     try:
         return uvloop.run(_serve(settings, backend, on_ready))
     except StartupError as error:

@@ -70,7 +70,8 @@ async def _head(request: web.Request, response: web.StreamResponse) -> None:
     if ctx is not None:
         response.headers.update(headers.answered(ctx))
         cors = request.app[_CORS]
-        response.headers.update(cors.headers(request.headers.get("Origin")))
+        if "Origin" in request.headers:
+            response.headers.update(cors.headers(request.headers["Origin"]))
         if cors.varies:
             response.headers.add("Vary", "Origin")
 

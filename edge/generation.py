@@ -7,7 +7,6 @@ repeated, after that it is resumed from the tokens that came (see resume.py).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -285,10 +284,15 @@ class Generation:
 
     async def _complete(self) -> None:
         """Waits for the end of the call, so that the worker sees no cancellation."""
-        with contextlib.suppress(_LostError, ApiError):
-            if await self._read() is None:
-                # Nothing is left of it to cancel.
-                self._call = None
+        # Its status is under way since the beginning; to read that nothing more comes would be
+        # another round of the library's. The watchdog looks on.
+        self._since, self._reading = self._loop.time(), True
+        try:
+            await self._call.code()
+        finally:
+            self._reading = False
+        # Nothing is left of it to cancel.
+        self._call = None
         self.close()
 
     def _check(self) -> None:

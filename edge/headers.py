@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -17,6 +18,11 @@ VERSION: Final = "2020-10-01"
 _SAFE: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
+@lru_cache(maxsize=256)
+def _quoted(model: str) -> str:
+    return quote(model, safe=_SAFE, errors="replace")
+
+
 def answered(ctx: Context) -> dict[str, str]:
     """The head of an answer that is about to go out."""
     told = {
@@ -28,6 +34,6 @@ def answered(ctx: Context) -> dict[str, str]:
     if ctx.shape is anthropic.body:
         told[anthropic.REQUEST_ID_HEADER] = ctx.request_id
     if ctx.model:
-        told["openai-model"] = quote(ctx.model, safe=_SAFE, errors="replace")
+        told["openai-model"] = _quoted(ctx.model)
     told.update(ctx.limits)
     return told

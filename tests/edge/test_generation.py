@@ -34,6 +34,10 @@ class Call:
             raise event
         return event
 
+    async def code(self) -> grpc.StatusCode:
+        assert not [event for event in self._events if event is not grpc.aio.EOF]
+        return grpc.StatusCode.OK
+
     def cancel(self) -> None:
         pass
 

@@ -1,7 +1,7 @@
 """Python's search for cyclic garbage, in processes that serve.
 
-It stops the process for as long as it looks. What a start leaves behind, some hundred thousand
-objects of modules and models, never becomes garbage and would be looked at again and again.
+It stops the process for as long as it looks. What a start leaves behind, objects of modules and
+models, never becomes garbage and would be looked at again and again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _YOUNG: Final = 10_000
 
 
 def settle() -> None:
-    """What there is now is left alone from here on; called once, when a process is ready to serve."""
+    """What there is now is left alone from here on; called once, before a process serves."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])

@@ -16,17 +16,11 @@ from edge.aliases import CHAT
 from edge.errors import ApiError
 from edge.routes import METRICS, mounted
 from tests.edge.running import RunningEdge, chat_body, raw, running_edge
-from tests.fakes.worker import ScriptedWorker, scripted_worker
+from tests.fakes.worker import ScriptedWorker
 
 USER: ChatCompletionUserMessageParam = {"role": "user", "content": "hi"}
 KEY = "sk-secret-canary"
 GOOD = {"Authorization": f"Bearer {KEY}"}
-
-
-@pytest.fixture
-async def worker() -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker() as running:
-        yield running
 
 
 @pytest.fixture

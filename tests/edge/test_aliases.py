@@ -147,12 +147,6 @@ async def worker() -> AsyncGenerator[ScriptedWorker, None]:
         yield running
 
 
-@pytest.fixture
-async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
-    async with running_edge(worker.address) as running:
-        yield running
-
-
 async def test_all_of_them_over_http(edge: RunningEdge) -> None:
     for prefix in PREFIXES:
         for end in ("", "/"):

@@ -31,12 +31,6 @@ async def worker() -> AsyncGenerator[ScriptedWorker, None]:
 
 
 @pytest.fixture
-async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
-    async with running_edge(worker.address) as running:
-        yield running
-
-
-@pytest.fixture
 async def client(edge: RunningEdge) -> AsyncGenerator[openai.AsyncOpenAI, None]:
     async with openai.AsyncOpenAI(base_url=edge.url + "/v1", api_key="none", max_retries=0) as sdk:
         yield sdk

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -15,18 +14,6 @@ from tests.edge.running import CHAT, RunningEdge, running_edge
 from tests.fakes.script import ADMISSION, Script
 from tests.fakes.scripted import model_info
 from tests.fakes.worker import ScriptedWorker, scripted_worker
-
-
-@pytest.fixture
-async def worker() -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker() as running:
-        yield running
-
-
-@pytest.fixture
-async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
-    async with running_edge(worker.address) as running:
-        yield running
 
 
 async def refused(edge: RunningEdge, path: str, fields: dict[str, Any]) -> tuple[Any, ...]:

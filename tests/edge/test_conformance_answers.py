@@ -39,12 +39,6 @@ CALLING = Script(tokens=("Hi",), reasoning=("H", "m"), tool_calls=[ScriptedCall(
 
 
 @pytest.fixture
-async def worker() -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker() as running:
-        yield running
-
-
-@pytest.fixture
 async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
     async with running_edge(worker.address, strict=True) as running:
         yield running

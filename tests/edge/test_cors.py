@@ -11,7 +11,7 @@ from edge.aliases import CHAT
 from edge.config import EdgeSettings
 from edge.cors import Cors
 from tests.edge.running import RunningEdge, chat_body, running_edge
-from tests.fakes.worker import ScriptedWorker, scripted_worker
+from tests.fakes.worker import ScriptedWorker
 
 APP = "https://app.example"
 ALLOW = "Access-Control-Allow-Origin"
@@ -54,12 +54,6 @@ def test_what_is_no_origin(origin: str) -> None:
 def test_origins_as_people_write_them() -> None:
     args = ["--cors-origin", "https://App.example/", "--cors-origin", "http://localhost:3000"]
     assert EdgeSettings.read("e", args).cors_origin == (APP, "http://localhost:3000")
-
-
-@pytest.fixture
-async def worker() -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker() as running:
-        yield running
 
 
 @pytest.fixture

@@ -36,12 +36,6 @@ async def worker(backend: Asked) -> AsyncGenerator[ScriptedWorker, None]:
         yield running
 
 
-@pytest.fixture
-async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
-    async with running_edge(worker.address) as running:
-        yield running
-
-
 async def vectors(edge: RunningEdge, **body: Any) -> list[Any]:
     status, answer = await post(edge, PATH, **body)
     assert status == 200, answer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncGenerator
 from itertools import count
 from typing import Any
 
@@ -20,18 +19,6 @@ from tests.fakes.scripted import ALL_CAPABILITIES, model_info
 from tests.fakes.worker import ScriptedWorker, scripted_worker
 
 PLAIN = [pb.CAPABILITY_GENERATE, pb.CAPABILITY_CHAT]
-
-
-@pytest.fixture
-async def worker() -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker() as running:
-        yield running
-
-
-@pytest.fixture
-async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
-    async with running_edge(worker.address) as running:
-        yield running
 
 
 async def test_whole_answer(edge: RunningEdge, worker: ScriptedWorker) -> None:

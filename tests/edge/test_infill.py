@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -17,10 +16,10 @@ from edge.openai.infill_response import Asked, Chunks, Gathered, selected
 from edge.openai.schemas.infill import Infill, InfillEvent
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker.errors import ContextLengthExceeded, InvalidField
-from tests.edge.running import EventReader, RunningEdge, running_edge
+from tests.edge.running import EventReader, RunningEdge
 from tests.fakes.script import ADMISSION, Script
 from tests.fakes.scripted import ALL_CAPABILITIES, model_info
-from tests.fakes.worker import ScriptedWorker, scripted_worker
+from tests.fakes.worker import ScriptedWorker
 
 SEED = 7
 ASKED = Asked(model="m", context_length=100, seed=SEED)
@@ -289,18 +288,6 @@ async def test_an_end_of_its_own_is_not_taken_from_it() -> None:
 
 
 # ----------------------------------------------------------------------------------- over HTTP
-
-
-@pytest.fixture
-async def worker() -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker() as running:
-        yield running
-
-
-@pytest.fixture
-async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
-    async with running_edge(worker.address) as running:
-        yield running
 
 
 BODY = {"input_prefix": "def f(", "input_suffix": "):\n", "n_predict": 8}

@@ -22,12 +22,6 @@ from tests.fakes.worker import ScriptedWorker, scripted_worker
 
 
 @pytest.fixture
-async def worker() -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker() as running:
-        yield running
-
-
-@pytest.fixture
 async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
     async with running_edge(worker.address, model_alias=("claude-*=scripted",)) as running:
         yield running

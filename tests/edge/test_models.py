@@ -34,12 +34,6 @@ async def worker() -> AsyncGenerator[ScriptedWorker, None]:
         yield running
 
 
-@pytest.fixture
-async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
-    async with running_edge(worker.address) as running:
-        yield running
-
-
 async def test_a_model(edge: RunningEdge) -> None:
     status, model = await edge.get("/v1/models/org/model")
     assert status == 200

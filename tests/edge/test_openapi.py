@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -24,25 +24,12 @@ from edge.openapi.operations import OPERATIONS
 from edge.routes import mounted
 from tests.edge.bodies import seeds
 from tests.edge.hostile import hostile
-from tests.edge.running import RunningEdge, running_edge
-from tests.fakes.worker import ScriptedWorker, scripted_worker
+from tests.edge.running import RunningEdge
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     return describe.describe(mounted(), OPERATIONS, Facts("1"))
-
-
-@pytest.fixture
-async def worker() -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker() as running:
-        yield running
-
-
-@pytest.fixture
-async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
-    async with running_edge(worker.address) as running:
-        yield running
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

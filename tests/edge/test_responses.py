@@ -13,13 +13,7 @@ from services.worker.errors import ContextLengthExceeded, InvalidField
 from tests.edge.responding import PAGE, PATH, ask, delete, made, reduced, said, streamed, streaming
 from tests.edge.running import RunningEdge, running_edge
 from tests.fakes.script import ADMISSION, Script, ScriptedCall
-from tests.fakes.worker import ScriptedWorker, scripted_worker
-
-
-@pytest.fixture
-async def worker() -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker() as running:
-        yield running
+from tests.fakes.worker import ScriptedWorker
 
 
 @pytest.fixture

@@ -15,12 +15,6 @@ from tests.fakes.worker import ScriptedWorker, scripted_worker
 
 
 @pytest.fixture
-async def worker() -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker() as running:
-        yield running
-
-
-@pytest.fixture
 async def edge(worker: ScriptedWorker, tmp_path: Path) -> AsyncGenerator[RunningEdge, None]:
     async with running_edge(worker.address, store_url=str(tmp_path / "responses.db")) as running:
         yield running

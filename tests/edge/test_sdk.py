@@ -12,21 +12,9 @@ from openai.types.chat import ChatCompletionUserMessageParam
 from services.worker.errors import Draining
 from tests.edge.running import RunningEdge, running_edge
 from tests.fakes.script import Script, ScriptedCall
-from tests.fakes.worker import ScriptedWorker, scripted_worker
+from tests.fakes.worker import ScriptedWorker
 
 USER: ChatCompletionUserMessageParam = {"role": "user", "content": "hi"}
-
-
-@pytest.fixture
-async def worker() -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker() as running:
-        yield running
-
-
-@pytest.fixture
-async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
-    async with running_edge(worker.address) as running:
-        yield running
 
 
 @pytest.fixture

@@ -35,12 +35,6 @@ async def worker(backend: Asked) -> AsyncGenerator[ScriptedWorker, None]:
         yield running
 
 
-@pytest.fixture
-async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
-    async with running_edge(worker.address) as running:
-        yield running
-
-
 async def tokens(edge: RunningEdge, **body: Any) -> dict[str, Any]:
     status, answer = await post(edge, TOKENIZE, **body)
     assert status == 200, answer

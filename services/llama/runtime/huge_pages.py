@@ -1,8 +1,8 @@
 """Has Linux back weights and KV cells with pages of 2 MiB instead of 4 KiB.
 
-Each decode reads all weights once. In small pages a tenth and more of that is looking pages up, most
-of all in virtual machines, and where transparent huge pages are on `madvise`, as most distributions
-have them, nobody gets them who does not ask.
+Each decode reads all weights once. In small pages a tenth and more of that is looking pages up (measured
+in a virtual machine), and where transparent huge pages are on `madvise` nobody gets them who does not
+ask.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,6 +71,11 @@ def _wanted() -> bool:
 
 def _advise(start: int, length: int, advice: int) -> bool:
     """Whether the kernel took it; if not nothing is lost."""
-    madvise: Any = ctypes.CDLL(None).madvise
-    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return not madvise(start, length, advice)
+    return not _madvise()(start, length, advice)
+
+
+@cache
+def _madvise() -> Any:
+    function: Any = ctypes.CDLL(None).madvise
+    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return function

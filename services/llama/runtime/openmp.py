@@ -27,7 +27,7 @@ _SETTINGS: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 # Seconds between two looks.
 WINDOW: Final = 0.25
 # Of the time that the thread wanted a core, the share that it had none: nobody else wants the cores
-# (0 to 0.06 with the edge on them), or somebody does (0.36 to 0.43 beside one that computes).
+# (0 to 0.05 with the edge on them), or somebody does (0.36 to 0.43 beside one that computes).
 CALM: Final = 0.1
 CROWDED: Final = 0.2
 

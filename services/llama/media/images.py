@@ -63,7 +63,7 @@ def _size(data: bytes) -> tuple[int, int]:
 
 
 def _png(data: bytes) -> tuple[int, int]:
-    length, kind, width, height = struct.unpack_from(">I4sII", data, 8)
+    length, kind, width, height, _, _ = struct.unpack_from(">I4sIIBB", data, 8)
     if kind != b"IHDR" or length != 13:
         raise MediaError("the PNG is broken: its header is missing")
     return width, height

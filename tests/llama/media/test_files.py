@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import zlib
@@ -82,6 +83,17 @@ def test_damaged_images_are_refused_or_small(data, draws):
         return
     width, height = images._size(bytes(damaged))
     assert 0 < width * height <= images.MOST_PIXELS
+
+
+@pytest.mark.parametrize("check", [images.check, sounds.checked])
+def test_files_that_are_cut_anywhere_are_read_or_refused(check):
+    whole = [files.png(), GIF, files.bmp(4, 4), files.jpeg_head(9, 9), files.wav(0.5)]
+    whole += [files.mp3_frames(4), b"ID3\x03\x00\x00\x00\x00\x01\x00" + files.mp3_frames(4)]
+    whole += [files.flac_head(16_000, 16_000)]
+    for data in whole:
+        for size in range(min(len(data), 400)):
+            with contextlib.suppress(MediaError):
+                check(data[:size])
 
 
 def test_a_wav_gets_a_plain_header():

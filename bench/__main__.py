@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -17,6 +15,7 @@ import orjson
 
 from bench import local
 from bench.arguments import parse
+from bench.children import ChildError, end_in_order
 from bench.conditions import conditions, describe, load_average
 from bench.load import Client, Server, find_model
 from bench.probes import KV_PADDING
@@ -47,9 +46,7 @@ class Found:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 1 when a server answered nothing at all, 2 for wrong use."""
     args = parse(argv)
-    # As Ctrl-C does: the servers started here end too.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_in_order()
     seen = conditions()
     try:
         found = _all(args) if args.all else Found(_asked_for(args))
@@ -88,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 # What keeps servers from being measured; one line each.
-_FAILURES = (local.LocalError, aiohttp.ClientError, OSError, ValueError)
+_FAILURES = (ChildError, aiohttp.ClientError, OSError, ValueError)
 
 
 def _asked_for(args: argparse.Namespace) -> list[Cell]:

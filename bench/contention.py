@@ -19,7 +19,8 @@ from types import MappingProxyType
 import aiohttp
 import orjson
 
-from bench import local
+from bench import children, local
+from bench.children import ChildError
 from bench.conditions import conditions, describe, load_average
 from bench.load import Client, Server, find_model
 from bench.prompts import Shape
@@ -54,13 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [
         name for name in (_LLAMA_SERVER, *VARIANTS) if not args.only or name in args.only.split(",")
     ]
+    children.end_in_order()
     seen = conditions()
     found = cells([("plain", int(count)) for count in args.streams.split(",")], names)
     try:
         for number in range(args.runs):
             for name in names if number % 2 else names[::-1]:
                 _once(args, name, [cell for cell in found if cell.server == name])
-    except (local.LocalError, aiohttp.ClientError, OSError, ValueError) as error:
+    except (ChildError, aiohttp.ClientError, OSError, ValueError) as error:
         print(f"contention: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -98,7 +100,7 @@ async def _measure(args: argparse.Namespace, target: Target, wanted: Sequence[Ce
 def _burning(count: int) -> Iterator[None]:
     with ExitStack() as stack:
         for number in range(count):
-            local.spawn(stack, [sys.executable, "-c", "while True: pass"], f"burner-{number}")
+            children.spawn(stack, [sys.executable, "-c", "while True: pass"], f"burner-{number}")
         yield
 
 

@@ -18,7 +18,8 @@ from statistics import median
 import orjson
 import uvloop
 
-from bench import edge_phases, edge_rig, local
+from bench import edge_phases, edge_rig
+from bench.children import ChildError, end_in_order
 from bench.conditions import conditions, describe, load_average
 from bench.edge_phases import Paced, Row
 from bench.edge_rig import Proxy, Rig
@@ -45,13 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--litellm", type=Path, metavar="BIN", help="its command")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
+    end_in_order()
     seen = conditions()
     garbage.settle()
     with ExitStack() as stack:
         try:
             rig = edge_rig.start(stack, args.edge_args.split(), args.litellm)
             found = uvloop.run(_measure(rig, args))
-        except (local.LocalError, BadAnswerError, OSError) as error:
+        except (ChildError, BadAnswerError, OSError) as error:
             print(f"edge_overhead: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:

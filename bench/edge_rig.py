@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from bench import local
+from bench import children
 from bench.scripted_upstream import MODEL
 
 CARAVAN = "caravan"
@@ -40,13 +40,13 @@ class Rig:
 
 
 def start(stack: ExitStack, edge_args: Sequence[str], litellm: Path | None) -> Rig:
-    """Starts all; they end with the stack. Raises LocalError."""
+    """Starts all; they end with the stack. Raises ChildError."""
     cores = sorted(os.sched_getaffinity(0))
-    worker, upstream = local.free_port(), local.free_port()
+    worker, upstream = children.free_port(), children.free_port()
     # A child inherits the cores of its parent at the moment it is made.
     os.sched_setaffinity(0, {cores[-1]})
     line = [sys.executable, "-m", "bench.scripted_worker", "--port", str(worker)]
-    local.spawn(stack, [*line, "--http-port", str(upstream)], "scripted-worker")
+    children.spawn(stack, [*line, "--http-port", str(upstream)], "scripted-worker")
     os.sched_setaffinity(0, {cores[0]})
     proxies = [_edge(stack, worker, edge_args)]
     if litellm is not None:
@@ -56,17 +56,17 @@ def start(stack: ExitStack, edge_args: Sequence[str], litellm: Path | None) -> R
 
 
 def _edge(stack: ExitStack, worker: int, more: Sequence[str]) -> Proxy:
-    port = local.free_port()
+    port = children.free_port()
     line = [sys.executable, "-m", "edge", "--port", str(port), "--worker", f"127.0.0.1:{worker}"]
-    running = local.spawn(stack, [*line, *more], "edge")
-    local.wait_ready(running, f"http://127.0.0.1:{port}/health/ready", "edge", 30)
+    running = children.spawn(stack, [*line, *more], "edge")
+    children.wait_ready(running, f"http://127.0.0.1:{port}/health/ready", "edge", 30)
     return Proxy(CARAVAN, running.pid, port)
 
 
 def _litellm(stack: ExitStack, upstream: int, binary: Path) -> Proxy:
     """One process, as it is started by its own command, without a database and without keys."""
-    port = local.free_port()
-    config = local.ROOT / "bench" / ".cache" / "litellm.yaml"
+    port = children.free_port()
+    config = children.ROOT / "bench" / ".cache" / "litellm.yaml"
     config.parent.mkdir(parents=True, exist_ok=True)
     parameters = {
         "model": f"openai/{MODEL}",
@@ -81,6 +81,6 @@ def _litellm(stack: ExitStack, upstream: int, binary: Path) -> Proxy:
     line = [str(binary), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     # What it would print and ask the network for otherwise.
     quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    running = local.spawn(stack, [*line, "--telemetry", "False"], "litellm", quiet)
-    local.wait_ready(running, f"http://127.0.0.1:{port}/health/liveliness", "litellm", 120)
+    running = children.spawn(stack, [*line, "--telemetry", "False"], "litellm", quiet)
+    children.wait_ready(running, f"http://127.0.0.1:{port}/health/liveliness", "litellm", 120)
     return Proxy(LITELLM, running.pid, port)

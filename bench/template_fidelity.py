@@ -10,25 +10,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import socket
-import subprocess
 import sys
-import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from bench.children import ChildError, end_in_order, free_port, spawn, wait_ready
 from bench.conversations import CONVERSATIONS
 from bench.random_gguf import CACHE
 from bench.template_report import Rendering, difference, put, section, table
+from deploy import direct
 from edge.openai import chat_rules, chat_to_proto, jsonbody
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.interface import SpecialToken
@@ -37,8 +34,8 @@ from services.llama.template import plain
 from services.worker.errors import TemplateFailed
 
 SOURCES = "sdist/*/vendor/llama.cpp/models/templates"
-# Seconds for a server to come up, and for one rendering.
-_START, _RENDER = 60.0, 30.0
+# Seconds for one rendering.
+_RENDER = 30.0
 _CAPABILITIES = frozenset(pb.Capability.values())
 
 
@@ -101,9 +98,7 @@ def compare(server: Path, model: Path, template: Path, wanted: str) -> Iterator[
 @contextmanager
 def _started(server: Path, model: Path, template: Path) -> Iterator[str]:
     """llama-server with this template, on a free port of the loopback; its base URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     line = [
         *(str(server), "--model", str(model), "--host", "127.0.0.1", "--port", str(port)),
         *("--jinja", "--chat-template-file", str(template)),
@@ -111,36 +106,17 @@ def _started(server: Path, model: Path, template: Path) -> Iterator[str]:
         "--no-reasoning-preserve",
         *("--ctx-size", "512", "--parallel", "1", "--threads", "1", "--no-warmup"),
     ]
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(server.parent)}
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(line, stdout=log, stderr=log, env=environment)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _await(url, process)
-            yield url
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _await(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"llama-server ended with {process.returncode}")
-        try:
-            _call(f"{url}/health")
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError("llama-server did not come up")
+    name, url = "llama-server-templates", f"http://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        running = spawn(stack, line, name, {"LD_LIBRARY_PATH": str(server.parent)})
+        wait_ready(running, f"{url}/health", name)
+        yield url
 
 
 def _call(url: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=_RENDER) as answer:
+    with direct.urlopen(request, timeout=_RENDER) as answer:
         found: dict[str, Any] = json.load(answer)
         return found
 
@@ -164,11 +140,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("template_fidelity: llama-server, its model or the templates are missing; see "
               "docs/templates.md", file=sys.stderr)  # fmt: skip
         return 2
-    found = [
-        one
-        for file in files
-        for one in compare(args.llama_server, args.model, file, args.conversation)
-    ]
+    server, model = args.llama_server.resolve(), args.model.resolve()
+    end_in_order()
+    try:
+        found = [
+            one
+            for file in files
+            for one in compare(server, model, file.resolve(), args.conversation)
+        ]
+    except (ChildError, OSError) as error:
+        print(f"template_fidelity: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
     if args.show:
         print("\n\n".join(difference(one) for one in found if not one.same), end="\n\n")
     print(table(found))

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import re
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from deploy.bound import bound
 
 # What a command that was started wrongly exits with (common.settings.EXIT_CONFIG).
 EXIT_CONFIG = 2
 QUIET_LEVELS = {"debug", "info"}
 _TAIL_LINES = 40
 _LINE_END = re.compile(rb"[\r\n]+")
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def die_with_parent(number: int) -> None:
-    """Asks the kernel to signal this process when its parent is gone; nothing on others."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
 
 
 class Child:
@@ -64,14 +56,13 @@ class Child:
         """Starts it and waits for its end; the exit code (negative: the signal)."""
         self.tail.clear()
         self._process = await asyncio.create_subprocess_exec(
-            *self._command,
+            *bound(self._command),
             env=self._env,
             cwd=self._cwd,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: die_with_parent(signal.SIGKILL),
         )
         assert self._process.stdout is not None
         reading = asyncio.create_task(self._read(self._process.stdout))

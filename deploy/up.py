@@ -23,7 +23,8 @@ from typing import Any
 from common.backoff import Backoff
 from common.version import VERSION
 from deploy import direct
-from deploy.children import EXIT_CONFIG, Child, die_with_parent
+from deploy.bound import die_with_parent
+from deploy.children import EXIT_CONFIG, Child
 from deploy.options import EMBED_MODEL, ROOT, OptionError, Options, free_ports, read
 
 # Longer than a drain of the edge or of a worker takes by default.

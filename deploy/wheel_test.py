@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import direct
+from deploy.bound import bound
 from deploy.options import DEMO_MODEL, ROOT, free_ports
 
 READY_SECONDS = 120
@@ -93,7 +94,7 @@ def serving(binaries: Path, scratch: Path) -> Iterator[str]:
     try:
         for name, *args in commands:
             with (scratch / f"{name}.log").open("wb") as log:
-                command = [str(binaries / name), *args]
+                command = bound([str(binaries / name), *args])
                 started.append(
                     subprocess.Popen(command, cwd=scratch, env=clean_env(), stdout=log, stderr=log)
                 )

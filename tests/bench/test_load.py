@@ -6,6 +6,7 @@ import pytest
 
 from bench import local
 from bench.__main__ import main
+from bench.children import ChildError
 from bench.load import Client, Server, find_model, run
 from bench.probes import Process
 from bench.prompts import Shape, bodies
@@ -107,7 +108,7 @@ async def test_every_stage_that_cannot_be_measured_is_named_and_the_others_go_on
 
     def start(stack, kinds, options):
         if options.parallel != 8 or "llama-server" in kinds:
-            raise local.LocalError("no such server here")
+            raise ChildError("no such server here")
         return {kind: local.Started(urls[kind], process) for kind in kinds}
 
     monkeypatch.setattr(local, "start", start)

@@ -15,6 +15,7 @@ import pytest
 from common.settings import EXIT_CONFIG
 from deploy import children
 from deploy.options import free_ports
+from tests.fakes.process import alive
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,15 +51,6 @@ class FakeStack:
 
     def all_gone(self) -> bool:
         return not any(alive(pid) for pid in self.pids(""))
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")  # a zombie is as good as gone
-    return not (stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] == "Z")
 
 
 @pytest.fixture

@@ -18,6 +18,16 @@ _ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60.0
 
 
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that only waits for its parent to take note does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
 class WorkerProcess:
     """A worker's process; its log is read as it comes, so that it never blocks on a full pipe."""
 

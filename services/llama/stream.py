@@ -139,7 +139,7 @@ class Stream:
     choice: int = 0
     # Set when there is news; shared by the streams of one request.
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    # Completion tokens that the reader has taken.
+    # Completion tokens that the reader has taken, or let lie because it is in no hurry.
     taken: int = 0
     # Set by the engine: it waits for `taken` to grow and wants to be woken up.
     paused: bool = False
@@ -176,10 +176,18 @@ class Stream:
                 raise self._error
             return None
         delta, self._delta = self._delta, None
+        self._count(delta)
+        return delta
+
+    def leave(self) -> None:
+        """What came is left to grow, because the reader wants it so: it is not behind."""
+        if self._delta is not None:
+            self._count(self._delta)
+
+    def _count(self, delta: Delta) -> None:
         self.taken = delta.completion_tokens
         if self.paused:
             self.wake()
-        return delta
 
 
 class Streams:
@@ -203,7 +211,10 @@ class Streams:
         while True:
             self._news.clear()
             for index, stream in enumerate(self._open):
-                delta = None if self._early(stream) else stream.take()
+                if self._early(stream):
+                    stream.leave()
+                    continue
+                delta = stream.take()
                 if delta is None:
                     continue
                 if self.interval:

@@ -117,6 +117,16 @@ async def test_an_idle_engine_wakes_up_when_a_reader_catches_up(start):
     await read(slow)
 
 
+async def test_a_reader_in_no_hurry_holds_nothing_up(start):
+    stream = start(FakeRuntime()).submit(job(tokens=5 * MAX_BEHIND))
+    stream.interval = 3600.0
+    # The first delta comes at once, and the next may only be the last: nobody waits an hour for it.
+    async with asyncio.timeout(60):
+        text, ended, _ = await read(stream)
+    assert text == (await alone(start, job(tokens=5 * MAX_BEHIND)))[0]
+    assert ended.reason is Finish.LENGTH
+
+
 async def test_a_stalled_reader_gives_its_slot_up_and_loses_nothing(start, monkeypatch):
     monkeypatch.setattr("services.llama.roster.STALLED_SECONDS", 0.05)
     runtime = FakeRuntime()

@@ -20,6 +20,11 @@ class Utf8Stream:
         """The characters completed by these bytes; what is no UTF-8 becomes U+FFFD."""
         return self._decoder.decode(data)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether bytes of an unfinished character are held back."""
+        return bool(self._decoder.getstate()[0])
+
     def finish(self) -> str:
         """What is left: U+FFFD for an unfinished character, else nothing."""
         return self._decoder.decode(b"", True)

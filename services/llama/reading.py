@@ -78,6 +78,10 @@ class Text(Protocol):
         """In the midst of thoughts: the text that would end them. Else ""."""
 
     @property
+    def unfinished(self) -> bool:
+        """In the midst of a character."""
+
+    @property
     def news(self) -> bool:
         """Whether there is something to take."""
 
@@ -96,6 +100,7 @@ class RawText:
 
     calls = reasoning_tokens = 0
     thinking = ""
+    unfinished = False
 
     def __init__(
         self, stops: Sequence[str], *, include_matched: bool = False, told: int = 0
@@ -175,6 +180,10 @@ class AnswerText:
     @property
     def thinking(self) -> str:
         return self._parser.thinking
+
+    @property
+    def unfinished(self) -> bool:
+        return self._utf8.unfinished
 
     @property
     def news(self) -> bool:

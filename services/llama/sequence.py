@@ -14,6 +14,7 @@ from services.llama.kv.ledger import Spans
 from services.llama.lookup import Lookup
 from services.llama.reading import AnswerText, RawText, Text
 from services.llama.sampling import Ids, Logprobs, Sampler, logprobs
+from services.llama.sampling.masks import permits
 from services.llama.scheduler import Candidate
 from services.llama.stream import Delta, Ended, Finish, Stream, Timings, Usage
 from services.llama.thoughts import Thoughts
@@ -251,9 +252,9 @@ class Sequence:
         if len(self.tokens) >= self.limit:  # max_tokens = 0: the prompt was all there is to do
             return self._finished(Finish.LENGTH)
         position = self.generated
+        self.prepare()
         token = self._thoughts.next
-        if token is None:
-            self.prepare()
+        if token is None or not (self._mask is None or permits(self._mask, token)):
             token = self._sampler.choose(row, position, self._suppressed_at(position), self._mask)
         if self.job.output.logprobs:
             self._logprobs.append(logprobs(row, token, self.job.output.top_logprobs))
@@ -293,7 +294,7 @@ class Sequence:
             return self._finished(Finish.STOP)
         if len(self.tokens) >= self.limit:
             return self._finished(Finish.LENGTH)
-        self._thoughts.appended(self.generated)
+        self._thoughts.appended(token, self.generated)
         return None
 
     def _constrain(self, piece: bytes) -> None:

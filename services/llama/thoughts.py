@@ -26,20 +26,24 @@ class Thoughts:
         """The token that must come next, whatever the logits say."""
         return self._end[0] if self._end else None
 
-    def appended(self, completed: int) -> None:
-        """The text has got its next token, and so has this many."""
+    def appended(self, token: int, completed: int) -> None:
+        """The text has got this token, its next one, and so has so many."""
         if self._budget is None:
             return
-        if self._end:
+        if token == self.next:
             del self._end[0]
             self.forced.add(completed - 1)
         else:
+            # If one had to come, the constraint did not let it: nor would it let the rest.
+            self._end = []
             self._check()
 
     def _check(self) -> None:
         end = self._text.thinking
         if not end:
             self._told = False
-        elif not self._told and self._text.reasoning_tokens >= (self._budget or 0):
+        elif self._told or self._text.unfinished:
+            pass
+        elif self._text.reasoning_tokens >= (self._budget or 0):
             self._told = True
             self._end = self._vocabulary.tokenize(end, parse_special=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import requests
 from services.llama.builtin_templates import BUILTIN
+from services.llama.job import Resumed
 from services.llama.prompt import Prompts
 from tests.llama.answers_kit import CALL, OSLO, THINKING, VOCABULARY, answer, asked, calls, job
 from tests.llama.fake_runtime import FakeRuntime
@@ -79,6 +81,32 @@ async def test_thoughts_are_ended_by_the_budget(start):
     (whole,) = (await answer(start, job(made, THINKING), "x" * 40)).values()
     assert whole.reasoning == "xxx"
     assert set(whole.text) == {"x"}
+
+
+@pytest.mark.parametrize("budget", range(1, 9))
+async def test_the_budget_ends_thoughts_as_the_constraint_allows(start, budget):
+    made = asked(tools=(), constraint=pb.Constraint(json_schema=json.dumps(YES)))
+    made.chat.reasoning_budget = budget
+    (whole,) = (await answer(start, job(made, THINKING), "é🐫" * 9)).values()
+    assert whole.reasoning == "é🐫é🐫"[: len(whole.reasoning)]
+    assert budget <= len(whole.reasoning.encode()) <= budget + 3
+    assert isinstance(json.loads(whole.text)["ok"], bool)
+
+
+@pytest.mark.parametrize("cut", [0, 45, 60, 80])
+async def test_the_budget_does_not_write_what_the_constraint_forbids(start, cut):
+    made = asked()
+    made.chat.tool_choice.mode = _Mode.MODE_REQUIRED
+    made.chat.parallel_tool_calls = False
+    made.chat.reasoning_budget = 3
+    one = job(made, name="harmony")
+    script = "<|channel|>analysis<|message|>" + "x" * 40
+    (whole,) = (await answer(start, one, script)).values()
+    assert set(whole.reasoning) == {"x"}
+    assert len(calls(whole)) == 1
+    resumed = replace(one, resumed={0: Resumed(list(whole.token_ids[:cut]))})
+    (again,) = (await answer(start, resumed, script)).values()
+    assert [*whole.token_ids[:cut], *again.token_ids] == list(whole.token_ids)
 
 
 async def test_reasoning_tokens_are_counted(start):

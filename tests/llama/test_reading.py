@@ -169,13 +169,17 @@ class TestThoughts:
             token = thoughts.next if thoughts.next is not None else data.pop(0)
             out += bytes([token])
             answer.feed(bytes([token]))
-            thoughts.appended(len(out))
+            thoughts.appended(token, len(out))
         assert len(thoughts.forced) == out.count(b"</think>") * len("</think>")
         return out.decode()
 
     def test_they_end_when_there_were_enough(self):
         assert self.follow("<think>abcdef", 4) == "<think>abc</think>def"
         assert self.follow("abcdef", 2, OPEN) == "ab</think>cdef"
+
+    def test_not_in_the_midst_of_a_character(self):
+        assert self.follow("aéb", 2, OPEN) == "aé</think>b"
+        assert self.follow("a🐫b", 2, OPEN) == "a🐫</think>b"
 
     def test_none_at_all(self):
         assert self.follow("abcdef", 0, OPEN) == "</think>abcdef"

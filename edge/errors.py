@@ -6,6 +6,7 @@ No I/O. The rows follow OpenAI's own answers; HTTP statuses exist nowhere else i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -254,6 +255,12 @@ _FIELDS: Final[dict[str, str]] = {
     "constraint.lark": "guided_grammar",
 }
 _PREFIXES: Final = ("sampling.", "stop.", "output.", "chat.")
+# Inside of messages and tools.
+_INSIDE: Final = (
+    (re.compile(r"\]\.parameters_json_schema"), "].function.parameters"),
+    (re.compile(r"(\.tool_calls\[\d+\])\.arguments_json"), r"\1.function.arguments"),
+    (re.compile(r"((?:^tools|\.tool_calls)\[\d+\])\.name"), r"\1.function.name"),
+)
 
 _CAPABILITY_PARAMS: Final[dict[str, str]] = {
     "CHAT": "messages",
@@ -285,8 +292,15 @@ def field_param(field: str) -> str | None:
     for prefix in _PREFIXES:
         if field.startswith(prefix):
             param = field.removeprefix(prefix)
-            return param.replace("].parameters_json_schema", "].function.parameters")
+            for theirs, ours in _INSIDE:
+                param = theirs.sub(ours, param)
+            return param
     return field if field in ("n", "best_of", "adapter") else None
+
+
+def wrong_field(param: str, words: str) -> str:
+    """What a worker says of a field, as a sentence about the parameter."""
+    return f"Invalid '{param}': {words.removesuffix('.')}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,12 +308,14 @@ class Names:
     """What an API calls the things of the contract that a failure may be about.
 
     `prompt` is the parameter that is too long; `field` names a field by its path in the contract;
-    `overflow` says it of a prompt by the context's length and the prompt's, both in tokens.
+    `overflow` says it of a prompt by the context's length and the prompt's, both in tokens;
+    `wrong` says what is wrong with a parameter, by its name and a worker's words.
     """
 
     prompt: str = "messages"
     field: Callable[[str], str | None] = field_param
     overflow: Callable[[str, str], str] | None = None
+    wrong: Callable[[str, str], str] = wrong_field
 
 
 CHAT: Final = Names()
@@ -313,6 +329,8 @@ def from_failure(failure: Failure, names: Names = CHAT) -> ApiError:
     match failure.reason:
         case pb.ERROR_REASON_INVALID_FIELD:
             param = names.field(failure.metadata.get("field", ""))
+            if param and message:
+                message = names.wrong(param, message)
         case pb.ERROR_REASON_UNSUPPORTED:
             param = _CAPABILITY_PARAMS.get(failure.metadata.get("capability", ""))
         case pb.ERROR_REASON_TEMPLATE_FAILED:

@@ -94,4 +94,10 @@ def _field(path: str) -> str | None:
     return None
 
 
-NAMES: Final = Names(prompt="prompt", field=_field, overflow=too_long)
+NAMES: Final = Names(
+    prompt="prompt",
+    field=_field,
+    overflow=too_long,
+    # `body` puts the parameter before it.
+    wrong=lambda _, words: words,
+)

@@ -79,7 +79,14 @@ def test_context_overflow_names_both_numbers() -> None:
         ("sampling.temperature", "temperature"),
         ("sampling.logit_bias[5]", "logit_bias[5]"),
         ("chat.messages[2].role", "messages[2].role"),
-        ("chat.tools[0].name", "tools[0].name"),
+        (
+            "chat.messages[1].tool_calls[2].arguments_json",
+            "messages[1].tool_calls[2].function.arguments",
+        ),
+        ("chat.messages[1].tool_calls[2].name", "messages[1].tool_calls[2].function.name"),
+        ("chat.messages[1].tool_calls[2].id", "messages[1].tool_calls[2].id"),
+        ("chat.messages[1].name", "messages[1].name"),
+        ("chat.tools[0].name", "tools[0].function.name"),
         ("chat.tools[0].parameters_json_schema", "tools[0].function.parameters"),
         ("stop.max_tokens", "max_tokens"),
         ("stop.strings[1]", "stop[1]"),
@@ -99,6 +106,20 @@ def test_context_overflow_names_both_numbers() -> None:
 def test_fields_have_their_openai_names(field: str, param: str | None) -> None:
     failure = Failure(C.INVALID_ARGUMENT, "x", pb.ERROR_REASON_INVALID_FIELD, {"field": field})
     assert errors.from_failure(failure).param == param
+
+
+@pytest.mark.parametrize(
+    ("field", "words", "message"),
+    [
+        ("stop.token_ids[1]", "is no token", "Invalid 'stop_token_ids[1]': is no token."),
+        ("constraint.regex", "unclosed group.", "Invalid 'guided_regex': unclosed group."),
+        ("tenant", "is odd", "is odd"),
+        ("n", "", "The request is invalid."),
+    ],
+)
+def test_workers_words_say_what_they_are_about(field: str, words: str, message: str) -> None:
+    failure = Failure(C.INVALID_ARGUMENT, words, pb.ERROR_REASON_INVALID_FIELD, {"field": field})
+    assert errors.from_failure(failure).message == message
 
 
 @pytest.mark.parametrize(

@@ -261,14 +261,19 @@ def _delta_json(delta: pb.Delta, legacy: bool) -> Json:
 
 
 def _tool_calls(pieces: Iterable[pb.ToolCallDelta]) -> Iterable[Json]:
+    """One entry a call: clients do not add up two of the same index in one chunk."""
+    calls: dict[int, list[pb.ToolCallDelta]] = {}
     for piece in pieces:
-        entry: Json = {"index": piece.index}
-        if piece.id:
-            entry["id"] = piece.id
+        calls.setdefault(piece.index, []).append(piece)
+    for index, parts in calls.items():
+        entry: Json = {"index": index}
+        function: Json = {}
+        if parts[0].id:
+            entry["id"] = parts[0].id
             entry["type"] = "function"
-            entry["function"] = {"name": piece.name, "arguments": piece.arguments_json}
-        else:
-            entry["function"] = {"arguments": piece.arguments_json}
+            function["name"] = parts[0].name
+        function["arguments"] = "".join(part.arguments_json for part in parts)
+        entry["function"] = function
         yield entry
 
 

@@ -175,6 +175,22 @@ def test_tool_calls_streamed_name_themselves_once() -> None:
     assert [piece["index"] for piece in pieces] == [0, 0, 0, 1]
 
 
+def test_fragments_of_a_call_that_come_together_are_one() -> None:
+    """The official client (2.x) takes the first list of calls as it is, one entry a call."""
+    together = pb.Delta()
+    for delta in CALLS[:4]:
+        merge(together, delta)
+    (calls,) = (
+        chunk["choices"][0]["delta"]["tool_calls"]
+        for chunk in stream([together])
+        if "tool_calls" in chunk["choices"][0]["delta"]
+    )
+    assert calls == [
+        {"index": 0, "id": "c0", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}},
+        {"index": 1, "id": "c1", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+    ]  # fmt: skip
+
+
 def test_functions_go_back_as_functions() -> None:
     choice = whole(CALLS[:3] + CALLS[4:], legacy=True)["choices"][0]
     assert choice["message"]["function_call"] == {"name": "f", "arguments": '{"a":1}'}

@@ -48,6 +48,9 @@ def _read(
     kind: type[Asked], body: dict[str, Any], default_model: str, strict: bool, of_path: str
 ) -> Asked:
     body = with_model(body, default_model, of_path)
+    if body.get("previous_response_id") == "":
+        # As if it were absent: what is stored and told again must not name a response either.
+        body = {**body, "previous_response_id": None}
     if body.get("input") is None and not body.get("previous_response_id"):
         raise invalid(
             'One of "input" or "previous_response_id" must be provided.',

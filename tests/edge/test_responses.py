@@ -133,6 +133,12 @@ async def test_ids_of_another_form(edge: RunningEdge) -> None:
         assert (status, body["error"]["param"]) == (400, "response_id")
 
 
+async def test_an_empty_previous_id_is_none(edge: RunningEdge) -> None:
+    first = await made(edge, previous_response_id="")
+    assert first["previous_response_id"] is None
+    assert (await made(edge, previous_response_id=first["id"]))["status"] == "completed"
+
+
 async def test_input_items(edge: RunningEdge) -> None:
     first = await made(edge, input="one")
     second = await made(edge, input="two", previous_response_id=first["id"])

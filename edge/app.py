@@ -43,7 +43,7 @@ def make_app(edge: Edge) -> web.Application:
         method, handler = each.route.method, each.route.handler
         at[app.router.add_route(method, each.path, handler, expect_handler=_expect)] = each
         if method == "GET":
-            at[app.router.add_route("HEAD", each.path, handler)] = each
+            at[app.router.add_route("HEAD", each.path, handler, expect_handler=_expect)] = each
     app[_CORS] = Cors(edge.settings.cors_origin)
     app[ENDPOINTS] = [f"{each.route.method} {each.name}" for each in dict.fromkeys(at.values())]
     keeping.attach(app, edge.settings)
@@ -59,26 +59,26 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
             # Of the answer itself nothing is out yet.
             request.writer.output_size = 0
         return None
-    response = error_response(errors.unknown_expectation())
+    ctx, _ = _begin(request)
+    response = _told(errors.unknown_expectation(), ctx)
     # Whether the client sends the body all the same is not known.
     response.force_close()
     return response
 
 
 async def _head(request: web.Request, response: web.StreamResponse) -> None:
-    ctx = request.get(context.KEY)
-    if ctx is not None:
-        response.headers.update(headers.answered(ctx))
-        cors = request.app[_CORS]
-        if "Origin" in request.headers:
-            response.headers.update(cors.headers(request.headers["Origin"]))
-        if cors.varies:
-            response.headers.add("Vary", "Origin")
+    # Without one aiohttp refused an expectation where no route is.
+    ctx = request.get(context.KEY) or context.begin(request)
+    response.headers.update(headers.answered(ctx))
+    cors = request.app[_CORS]
+    if "Origin" in request.headers:
+        response.headers.update(cors.headers(request.headers["Origin"]))
+    if cors.varies:
+        response.headers.add("Vary", "Origin")
 
 
-@web.middleware
-async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Around every request: its id, its errors in OpenAI's shape, one log line, its metrics."""
+def _begin(request: web.Request) -> tuple[Context, Mounted | None]:
+    """The request's context, and what is asked, if that is here."""
     ctx = context.begin(request)
     at = request.app[_MOUNTED].get(request.match_info.route)
     if at is not None:
@@ -86,6 +86,13 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     if anthropic.VERSION_HEADER in request.headers:
         # Whatever they ask for, also what is not here.
         ctx.shape, ctx.status = anthropic.body, anthropic.status
+    return ctx, at
+
+
+@web.middleware
+async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Around every request: its id, its errors in OpenAI's shape, one log line, its metrics."""
+    ctx, at = _begin(request)
     edge = request.app[EDGE]
     metrics = edge.metrics
     status = CLIENT_GONE

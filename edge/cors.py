@@ -17,6 +17,7 @@ _METHODS: Final = "GET, HEAD, POST, DELETE"
 _EXPOSED: Final = ", ".join(
     (
         "x-request-id",
+        "request-id",
         "openai-model",
         "openai-processing-ms",
         "openai-version",

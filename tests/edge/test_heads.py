@@ -33,4 +33,26 @@ async def test_expectations() -> None:
         answer = await raw(edge, head.encode() + b"Expect: 100-continue\r\n\r\n" + body)
     assert refused.startswith(b"HTTP/1.1 417 ")
     assert json.loads(refused.split(b"\r\n\r\n", 1)[1])["error"]["type"] == "invalid_request_error"
+    assert b"\r\nServer: caravan\r\n" in refused
+    assert b"\r\nx-request-id: req_" in refused
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        ("HEAD /v1/models", "application/json"),
+        ("POST /v1/messages", "application/json"),
+        # aiohttp's own words: no route of ours refuses it.
+        ("GET /nowhere", "text/plain; charset=utf-8"),
+    ],
+)
+async def test_a_refused_expectation_says_who_answers(asked: str, kind: str) -> None:
+    head = f"{asked} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: foo\r\n\r\n"
+    async with running_edge(ready=False) as edge:
+        refused = (await raw(edge, head.encode())).decode()
+    assert refused.startswith("HTTP/1.1 417 ")
+    assert f"\r\nContent-Type: {kind}\r\n" in refused
+    assert "\r\nServer: caravan\r\n" in refused
+    assert "\r\nx-request-id: req_" in refused
+    assert ('"type":"error"' in refused) == asked.endswith("/messages")

@@ -57,15 +57,16 @@ def fetch(model: str, repo: str, choose: Choice, endpoint: str | None = None) ->
 
 def _fetch(model: str, repo: str, name: str, endpoint: str | None) -> Path:
     """The file in the cache, downloaded and checked if it was not there."""
-    known = isinstance(try_to_load_from_cache(repo, name), str)
+    there = try_to_load_from_cache(repo, name)
+    # Files in the cache are links to what is named by its checksum.
+    known = Path(there).resolve() if isinstance(there, str) else None
     try:
         path = Path(hf_hub_download(repo, name, endpoint=endpoint, tqdm_class=_progress()))
     except Exception as error:  # noqa: BLE001 -- as above
         why = _refused(error) or f"download failed: {_one_line(error)}"
         raise StartupError(f"{model}: {name}: {why}") from None
-    # Files in the cache are links to what is named by its checksum.
     blob = path.resolve()
-    if known or not _SHA256.fullmatch(blob.name) or _sha256(blob) == blob.name:
+    if blob == known or not _SHA256.fullmatch(blob.name) or _sha256(blob) == blob.name:
         return path
     path.unlink()
     blob.unlink(missing_ok=True)

@@ -144,6 +144,19 @@ def test_a_file_that_is_not_what_the_hub_says_is_not_kept(endpoint, tmp_path):
     assert path.read_bytes() == FILES["tiny-Q8_0.gguf"]
 
 
+def test_a_new_version_is_checked_as_the_first_was(endpoint, monkeypatch):
+    old = hub.locate("hf:someone/tiny:Q8_0", endpoint)
+    monkeypatch.setattr("tests.llama.test_hub.COMMIT", COMMIT[::-1])
+    monkeypatch.setitem(FILES, "tiny-Q8_0.gguf", b"GGUF eight, again")
+    Hub.damaged.add("tiny-Q8_0.gguf")
+    with pytest.raises(StartupError, match=r"tiny-Q8_0\.gguf came damaged"):
+        hub.locate("hf:someone/tiny:Q8_0", endpoint)
+    Hub.damaged.clear()
+    new = hub.locate("hf:someone/tiny:Q8_0", endpoint)
+    assert new != old
+    assert new.read_bytes() == FILES["tiny-Q8_0.gguf"]
+
+
 @pytest.mark.parametrize(
     ("prefix", "status", "code", "sentence"),
     [

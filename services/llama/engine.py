@@ -265,6 +265,7 @@ class Engine:
         now = self._clock()
         for (sequence, item), rows in zip(work, logits, strict=True):
             known, last = len(sequence.tokens), sequence.timings.last_token
+            accepted = sequence.usage.accepted
             try:
                 delta = sequence.take(rows, item.count, now)
             except Exception:  # noqa: BLE001 -- nor its neighbours in the batch
@@ -272,7 +273,8 @@ class Engine:
                 self._fail([sequence], EngineFailed())
                 continue
             self._roster.sampled(sequence, item, known)
-            self._meter.sampled(item, len(sequence.tokens) - known, now - (last or now))
+            accepted = sequence.usage.accepted - accepted
+            self._meter.sampled(item, len(sequence.tokens) - known, accepted, now - (last or now))
             if delta is not None:
                 self._outbox.append((sequence.stream, delta))
                 if delta.ended is not None:

@@ -190,15 +190,18 @@ class Meter:
         """A state was put back from the host's memory."""
         self._metrics.restored_tokens.inc(tokens)
 
-    def sampled(self, item: Work, tokens: int, seconds: float) -> None:
-        """A sequence got so many tokens, so long after those before; 0: its first."""
+    def sampled(self, item: Work, tokens: int, accepted: int, seconds: float) -> None:
+        """A sequence got so many tokens, so long after those before; 0: its first.
+
+        `accepted`: how many of them were drafted.
+        """
         self._metrics.decode_tokens.inc(tokens)
         if tokens and seconds:
             for _ in range(tokens):
                 self._metrics.inter_token.observe(seconds / tokens)
         if item.draft:
             self._metrics.drafted_tokens.inc(item.draft)
-            self._metrics.accepted_tokens.inc(max(0, tokens - 1))
+            self._metrics.accepted_tokens.inc(accepted)
 
     def finished(self, timings: Timings, now: float) -> None:
         """A sequence ended by itself."""

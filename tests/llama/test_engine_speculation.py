@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from protos.inference.v1 import inference_pb2 as pb
 from services.llama.job import Job, OutputParams, StopParams
 from services.llama.lookup import SpeculationParams
 from services.llama.sampling import SamplingParams
+from tests.llama.constrained import compiled
 from tests.llama.engine_kit import job, read
 from tests.llama.fake_runtime import BOS, FakeRuntime
 
@@ -56,6 +58,16 @@ async def test_random_texts_stay_the_same_beside_others(start):
     assert [r[0] for r in results] == [r[0] for r in expected]
     assert sum(r[1].usage.drafted for r in results) > 20
     assert max(sum(b.values()) for b in runtime.batches if max(b.values()) < 8) <= 12
+
+
+async def test_what_a_constraint_forces_was_not_guessed(start):
+    engine = start(FakeRuntime(script="ab" * 8))
+    grammar = compiled(pb.Constraint(regex="[ab]{16} and that is all there is to it"))
+    one = replace(quoting(max_ngram=2), grammar=grammar, output=OutputParams())
+    _, ended, _ = await read(engine.submit(one))
+    metrics = engine._meter._metrics
+    assert 0 < ended.usage.accepted == metrics.accepted_tokens._value.get()
+    assert ended.usage.drafted == metrics.drafted_tokens._value.get()
 
 
 async def test_it_can_be_switched_off(start):

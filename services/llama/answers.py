@@ -12,7 +12,7 @@ from services.llama.constrain import Constraints, check_schema
 from services.llama.formats import Format, Thinking, Tool
 from services.llama.interface import Grammar, Vocabulary
 from services.llama.prompt import Prompt
-from services.llama.reading import Reading
+from services.llama.reading import AnswerText, Reading
 from services.llama.trigger import Trigger
 from services.worker.errors import InvalidField, Unsupported
 
@@ -37,7 +37,25 @@ def expected(
     special = vocabulary.special
     ends = frozenset(special[text].id for text in prompt.family.stops if text in special)
     read = _reading(request.chat, prompt.family, prompt, vocabulary)
+    before = _thought_before(request, read, ends, vocabulary)
+    read = replace(read, thought_before=before)
     return *_constrained(request, read, constraints, vocabulary), ends
+
+
+def _thought_before(
+    request: pb.GenerateRequest, read: Reading, ends: frozenset[int], vocabulary: Vocabulary
+) -> int:
+    ends |= vocabulary.ends | frozenset(request.stop.token_ids)
+    output = request.output
+    whole = output.HasField("skip_special_tokens") and not output.skip_special_tokens
+    total = 0
+    for choice in request.resume.choices:
+        text = AnswerText(read, ())
+        for token in choice.token_ids if choice.finished else ():
+            if token not in ends:
+                text.feed(vocabulary.piece(token, special=whole or token in read.kept))
+        total += text.reasoning_tokens
+    return total
 
 
 def _reading(chat: pb.ChatInput, family: Format, prompt: Prompt, vocabulary: Vocabulary) -> Reading:

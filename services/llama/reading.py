@@ -52,6 +52,8 @@ class Reading:
     kept: frozenset[int] = frozenset()
     # From where on the job's grammar holds. None: from the beginning.
     trigger: Trigger | None = None
+    # Tokens of thinking in choices that had ended before the request was resumed.
+    thought_before: int = 0
 
 
 class Text(Protocol):

@@ -204,13 +204,14 @@ def finished(
 ) -> pb.GenerateResponse:
     """The last event. `ended`: of each choice generated here, its tokens and its end."""
     before = sum(len(c.token_ids) for c in request.resume.choices if c.finished)
+    thought = work.reading.thought_before if work.reading is not None else 0
     ends = [end for _, end in ended.values()]
     usage = pb.Usage(
         prompt_tokens=len(work.prompt),
         completion_tokens=before + sum(tokens for tokens, _ in ended.values()),
         # The prompt is evaluated once: what the first choice did not find, it made for the others.
         cached_tokens=ended[min(ended)][1].usage.reused if ended else 0,
-        reasoning_tokens=sum(end.usage.reasoning for end in ends),
+        reasoning_tokens=thought + sum(end.usage.reasoning for end in ends),
         draft_tokens=sum(end.usage.drafted for end in ends),
         accepted_draft_tokens=sum(end.usage.accepted for end in ends),
     )

@@ -121,6 +121,22 @@ async def test_reasoning_tokens_are_counted(start):
     assert finished.usage.reasoning_tokens == len("hm</think>")
 
 
+async def test_reasoning_tokens_of_a_choice_that_had_ended_elsewhere_are_counted(start):
+    made = asked(tools=(), n=2)
+    for index, (text, finished) in enumerate([("hm</think>Yes.", True), ("h", False)]):
+        made.resume.choices.add(index=index, token_ids=text.encode(), finished=finished)
+    made.resume.choices[0].token_ids.append(VOCABULARY.eos)
+    one = job(made, THINKING)
+    streams = start(FakeRuntime(script="hm</think>Yes.")).submit(one)
+    gained = None
+    while gained is None or gained.ended is None:
+        choice, gained = await streams.next()
+    ended = {choice: (gained.completion_tokens, gained.ended)}
+    usage = requests.finished(made, one, ended).finished.usage
+    assert usage.completion_tokens == 2 * len("hm</think>Yes.$")
+    assert usage.reasoning_tokens == 2 * len("hm</think>")
+
+
 def test_what_the_template_began_and_nothing_of_a_user():
     prompts = Prompts(VOCABULARY, THINKING)
     assert prompts.made(asked("a <think>", ())).begun == "assistant: <think>\n"

@@ -6,13 +6,17 @@ in Anthropic's own.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, Tag
 
 from edge.openai.fields import FIRST, Object, Part, string_or, tagged
 
-_STRING_OR_LIST = string_or(list, "~list", "Input should be a valid string or a valid list")
+T = TypeVar("T")
+_StringOrList = Annotated[
+    Annotated[str, Tag("~string")] | Annotated[T, Tag("~list")],
+    string_or(list, "~list", "Input should be a valid string or a valid list"),
+]
 ToolId = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -76,9 +80,7 @@ class ContentSource(Part):
     """A document of blocks."""
 
     type: Literal["content"]
-    content: Annotated[
-        Annotated[str, Tag("~string")] | Annotated[ContentParts, Tag("~list")], _STRING_OR_LIST
-    ]
+    content: _StringOrList[ContentParts]
 
 
 class DocumentBlock(_Block):
@@ -145,12 +147,7 @@ class ToolResultBlock(_Block):
 
     type: Literal["tool_result"]
     tool_use_id: ToolId
-    content: (
-        Annotated[
-            Annotated[str, Tag("~string")] | Annotated[ResultParts, Tag("~list")], _STRING_OR_LIST
-        ]
-        | None
-    ) = None
+    content: _StringOrList[ResultParts] | None = None
     is_error: bool | None = None
 
 
@@ -165,12 +162,8 @@ class UserMessage(Part):
     """What the person said, and the results of tools."""
 
     role: Literal["user"]
-    content: Annotated[
-        Annotated[str, Tag("~string")]
-        | Annotated[
-            Annotated[list[Annotated[UserBlock, Field(discriminator="type")]], FIRST], Tag("~list")
-        ],
-        _STRING_OR_LIST,
+    content: _StringOrList[
+        Annotated[list[Annotated[UserBlock, Field(discriminator="type")]], FIRST]
     ]
 
 
@@ -178,19 +171,12 @@ class AssistantMessage(Part):
     """What the model said. As the last message it is continued."""
 
     role: Literal["assistant"]
-    content: Annotated[
-        Annotated[str, Tag("~string")]
-        | Annotated[
-            Annotated[list[Annotated[AssistantBlock, Field(discriminator="type")]], FIRST],
-            Tag("~list"),
-        ],
-        _STRING_OR_LIST,
+    content: _StringOrList[
+        Annotated[list[Annotated[AssistantBlock, Field(discriminator="type")]], FIRST]
     ]
 
 
-SystemText = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[TextBlocks, Tag("~list")], _STRING_OR_LIST
-]
+SystemText = _StringOrList[TextBlocks]
 
 
 class SystemMessage(Part):

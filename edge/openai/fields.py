@@ -6,9 +6,11 @@ Unions are chosen by callable discriminators whose tags begin with `~`, so that
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
+
+T = TypeVar("T")
 
 
 class Part(BaseModel):
@@ -59,3 +61,10 @@ def string_or(member: type, tag: str, wanted: str) -> Discriminator:
         custom_error_type="wanted",
         custom_error_message=wanted,
     )
+
+
+# What content is: a string, or parts.
+StringOrArray = Annotated[
+    Annotated[str, Tag("~string")] | Annotated[T, Tag("~array")],
+    string_or(list, "~array", "one of a string or array of objects"),
+]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag
 
-from edge.openai.fields import FIRST, Object, Part, string_or, tagged
+from edge.openai.fields import FIRST, Object, Part, StringOrArray, tagged
 
 # ------------------------------------------------------------------------------------- content
 
@@ -25,11 +25,14 @@ class RefusalPart(Part):
     refusal: str
 
 
+Detail = Literal["auto", "low", "high", "original"]
+
+
 class ImageUrl(Part):
     """Where an image is: a `data:` URL, or an address at one of the hosts of `--media-hosts`."""
 
     url: str
-    detail: Literal["auto", "low", "high", "original"] | None = None
+    detail: Detail | None = None
 
 
 class ImagePart(Part):
@@ -40,14 +43,14 @@ class ImagePart(Part):
 
 
 class InputAudio(Part):
-    """A sound in base64."""
+    """A sound, and how it is packed."""
 
     data: str
     format: Literal["wav", "mp3"]
 
 
 class AudioPart(Part):
-    """A sound."""
+    """A sound in base64."""
 
     type: Literal["input_audio"]
     input_audio: InputAudio
@@ -77,9 +80,6 @@ class OtherAssistantPart(Part):
 
     type: Literal["text", "refusal"]
 
-
-_CONTENT = "one of a string or array of objects"
-_PARTS = string_or(list, "~array", _CONTENT)
 
 TextParts = Annotated[
     list[
@@ -117,15 +117,9 @@ AssistantParts = Annotated[
     FIRST,
     Field(min_length=1),
 ]
-TextContent = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[TextParts, Tag("~array")], _PARTS
-]
-UserContent = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[UserParts, Tag("~array")], _PARTS
-]
-AssistantContent = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[AssistantParts, Tag("~array")], _PARTS
-]
+TextContent = StringOrArray[TextParts]
+UserContent = StringOrArray[UserParts]
+AssistantContent = StringOrArray[AssistantParts]
 
 # ------------------------------------------------------------------------------------ messages
 

@@ -28,13 +28,11 @@ from edge.openai.messages import (
 )
 from edge.responses.item_models import (
     AssistantItem,
-    AudioInput,
     FunctionCallItem,
     FunctionCallOutputItem,
     InputFile,
     InputImage,
     InputText,
-    OutputRefusal,
     OutputText,
     PlainItem,
     ReasoningItem,
@@ -141,10 +139,8 @@ class _Turns:
             turn.content.append(TextPart.model_construct(type="text", text=item.content))
             return
         for part in item.content:
-            if isinstance(part, OutputRefusal):
-                turn.content.append(
-                    RefusalPart.model_construct(type="refusal", refusal=part.refusal)
-                )
+            if isinstance(part, RefusalPart):
+                turn.content.append(part)
             elif isinstance(part, OutputText):
                 turn.content.append(TextPart.model_construct(type="text", text=part.text))
 
@@ -214,8 +210,8 @@ def _part(part: Any) -> Any:
             # Without a URL it is one that cannot be read, which is said where others are.
             url = ImageUrl.model_construct(url=part.image_url or "", detail=part.detail)
             return ImagePart.model_construct(type="image_url", image_url=url)
-        case AudioInput():
-            return AudioPart.model_construct(type="input_audio", input_audio=part.input_audio)
+        case AudioPart():
+            return part
         case InputFile():
             return FilePart.model_construct(
                 type="file", file=part.model_dump(exclude_none=True, exclude={"type"})

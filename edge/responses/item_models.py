@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from edge.openai.fields import FIRST, Part, string_or, tagged
-from edge.openai.messages import InputAudio
+from edge.openai.fields import FIRST, Part, StringOrArray, tagged
+from edge.openai.messages import AudioPart, Detail, RefusalPart
 
 MAX_ITEMS = 2048
 # What messages of a worker's contract may have in all.
@@ -36,7 +36,7 @@ class InputImage(Part):
     type: Literal["input_image"]
     image_url: str | None = None
     file_id: str | None = None
-    detail: Literal["auto", "low", "high", "original"] | None = None
+    detail: Detail | None = None
 
 
 class InputFile(Part):
@@ -49,25 +49,11 @@ class InputFile(Part):
     filename: str | None = None
 
 
-class AudioInput(Part):
-    """A sound in base64."""
-
-    type: Literal["input_audio"]
-    input_audio: InputAudio
-
-
 class OutputText(Part):
     """Text of an assistant; annotations and logprobs are of no use to it any more."""
 
     type: Literal["output_text", "text"]
     text: str
-
-
-class OutputRefusal(Part):
-    """What an assistant refused with."""
-
-    type: Literal["refusal"]
-    refusal: str
 
 
 class ReasoningText(Part):
@@ -102,8 +88,6 @@ class OtherOutput(Part):
     type: Literal["output_text", "refusal"]
 
 
-_CONTENT = "one of a string or array of objects"
-_PARTS = string_or(list, "~array", _CONTENT)
 _SIZE = Field(min_length=1, max_length=MAX_PARTS)
 
 TextParts = Annotated[
@@ -125,7 +109,7 @@ InputParts = Annotated[
             | Annotated[InputText, Tag("~text")]
             | Annotated[InputImage, Tag("~input_image")]
             | Annotated[InputFile, Tag("~input_file")]
-            | Annotated[AudioInput, Tag("~input_audio")]
+            | Annotated[AudioPart, Tag("~input_audio")]
             | Annotated[OtherInput, Tag("~other")],
             tagged(
                 "type",
@@ -141,7 +125,7 @@ OutputParts = Annotated[
         Annotated[
             Annotated[OutputText, Tag("~output_text")]
             | Annotated[OutputText, Tag("~text")]
-            | Annotated[OutputRefusal, Tag("~refusal")]
+            | Annotated[RefusalPart, Tag("~refusal")]
             | Annotated[OtherOutput, Tag("~other")],
             tagged("type", frozenset({"output_text", "text", "refusal"})),
         ]
@@ -150,15 +134,9 @@ OutputParts = Annotated[
     # An answer that was empty comes back so.
     Field(max_length=MAX_PARTS),
 ]
-TextContent = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[TextParts, Tag("~array")], _PARTS
-]
-InputContent = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[InputParts, Tag("~array")], _PARTS
-]
-OutputContent = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[OutputParts, Tag("~array")], _PARTS
-]
+TextContent = StringOrArray[TextParts]
+InputContent = StringOrArray[InputParts]
+OutputContent = StringOrArray[OutputParts]
 
 # --------------------------------------------------------------------------------------- items
 
@@ -290,7 +268,4 @@ Item = Annotated[
     Discriminator(_kind),
 ]
 Items = Annotated[list[Item], FIRST, Field(max_length=MAX_ITEMS)]
-Input = Annotated[
-    Annotated[str, Tag("~string")] | Annotated[Items, Tag("~array")],
-    string_or(list, "~array", _CONTENT),
-]
+Input = StringOrArray[Items]

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from edge.errors import invalid
 from edge.openai import invalid as say
+from edge.openai.messages import RefusalPart
 from edge.responses import sealed
 from edge.responses.ids import Ids
 from edge.responses.item_models import (
@@ -20,7 +21,6 @@ from edge.responses.item_models import (
     InputText,
     Item,
     ItemReference,
-    OutputRefusal,
     OutputText,
     PlainItem,
     ReasoningItem,
@@ -127,8 +127,8 @@ def _input_part(part: Any) -> Json:
     }
 
 
-def _output_part(part: OutputText | OutputRefusal) -> Json:
-    if isinstance(part, OutputRefusal):
+def _output_part(part: OutputText | RefusalPart) -> Json:
+    if isinstance(part, RefusalPart):
         return {"type": "refusal", "refusal": part.refusal}
     return {"type": "output_text", "annotations": [], "logprobs": [], "text": part.text}
 

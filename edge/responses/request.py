@@ -14,6 +14,7 @@ from edge.openai.fields import FIRST, Name, Object, Part, string_or, tagged
 from edge.openai.sampling_fields import MAX_INT32, Sampled
 from edge.openai.structure_fields import (
     JsonObjectFormat,
+    OtherFormat,
     SchemaOrText,
     Structured,
     TextFormat,
@@ -99,12 +100,6 @@ class SchemaFormat(Part):
     schema_: Annotated[Object, Field(alias="schema")]
     description: str | None = None
     strict: bool | None = None
-
-
-class OtherFormat(Part):
-    """Exists to fail with the formats that there are."""
-
-    type: Literal["json_object", "json_schema", "text"]
 
 
 Format = Annotated[

@@ -6,7 +6,15 @@ import ctypes
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from services.llama import default_sampling, embedding_setup, hub, infill, plan, templates
+from services.llama import (
+    default_sampling,
+    embedding_setup,
+    hub,
+    infill,
+    plan,
+    sizing,
+    templates,
+)
 from services.llama.config import LlamaSettings
 from services.llama.constrain import Constraints
 from services.llama.drafting import source as drafts
@@ -92,6 +100,9 @@ def _find(path: Path, settings: LlamaSettings) -> Source:
     identity = default_sampling.with_defaults(identity, settings.default_sampling())
     identity = projectors.identity(identity, projector)
     planned = replace(planned, header=replace(planned.header, identity=identity))
+    if kind.generates:
+        cells = sizing.rounded(planned.options.cells)
+        planned = replace(planned, options=replace(planned.options, cells=cells))
     known = settings.model_copy(update=chosen)
     return Source(path, known, planned, kind, chosen_templates, draft, projector)
 

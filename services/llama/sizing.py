@@ -135,9 +135,18 @@ def choose(header: Header, shape: Shape, *, memory: int | None, adapters: int = 
     return replace(asked, cells=cells, slots=shape.slots or _slots_for(cells))
 
 
+def rounded(cells: int) -> int:
+    """As many as llama.cpp makes when it is asked for so many.
+
+    Asked for fewer it makes them all the same, but its process ends at a batch of more tokens than
+    it was asked for.
+    """
+    return math.ceil(cells / _CELL_STEP) * _CELL_STEP
+
+
 def needs(header: Header, shape: Shape, adapters: int = 0) -> Needs:
     """What the shape takes beside the process; where the metadata does not say, less."""
-    cells = math.ceil(shape.cells / _CELL_STEP) * _CELL_STEP
+    cells = rounded(shape.cells)
     return Needs(
         weights=header.size + adapters + _TOKEN_RECORD * _vocabulary(header),
         cache=_cache(header, shape, cells) + cells * _CELL_RECORD,

@@ -186,6 +186,14 @@ def test_its_memory_is_counted(monkeypatch):
         resident.find(both)
 
 
+@pytest.mark.parametrize(("asked", "cells"), [(1, 256), (300, 512), (512, 512)])
+def test_no_cell_is_made_that_was_not_asked_for(asked, cells):
+    # llama.cpp makes them all the same, and aborts at a batch of more tokens than were asked for.
+    found = resident.find(settings(MODEL, MODEL, ctx_size=asked))
+    assert found.draft is not None
+    assert found.plan.options.cells == found.draft.options.cells == cells
+
+
 async def test_it_comes_and_goes_with_the_model(tiny, serve, monkeypatch):
     closed: list[object] = []
     monkeypatch.setattr(

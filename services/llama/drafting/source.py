@@ -70,7 +70,7 @@ def find(settings: LlamaSettings) -> DraftSource | None:
         )
     slots = min(settings.parallel or _SEQUENCES, MOST_FOLLOWED)
     # All of them together need no more cells than they have in the model's own cache.
-    cells = min(slots * _CELLS, settings.ctx_size or slots * _CELLS)
+    cells = sizing.rounded(min(slots * _CELLS, settings.ctx_size or slots * _CELLS))
     options = RuntimeOptions(
         cells=cells,
         parallel=slots,

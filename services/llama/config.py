@@ -234,6 +234,14 @@ class LlamaSettings(WorkerSettings):
                 raise ValueError(f"--lora: two adapters are called {name}")
         return self
 
+    @model_validator(mode="after")
+    def _within_bounds(self) -> Self:
+        for name, bounds in defaults.BOUNDS.items():
+            value = getattr(self, name, None)
+            if value is not None and not bounds.holds(value):
+                raise ValueError(f"--{name.replace('_', '-')}: {name} is {bounds}")
+        return self
+
     def default_sampling(self) -> dict[str, float]:
         """What the operator said of sampling, by the names of the HTTP API."""
         said = {name: getattr(self, name, None) for name in defaults.BOUNDS}

@@ -78,6 +78,12 @@ def test_a_mistake_ends_the_start_with_a_sentence(said: str, why: str):
         settings("--sampling-defaults", said)
 
 
+@pytest.mark.parametrize(("flag", "said"), [("top-k", "5000000000"), ("repetition-penalty", "inf")])
+def test_so_does_one_in_a_flag_of_its_own(flag: str, said: str):
+    with pytest.raises(ConfigError, match=f"--{flag}: {flag.replace('-', '_')} is an? "):
+        settings(f"--{flag}", said)
+
+
 def test_one_thing_is_said_once():
     with pytest.raises(ConfigError, match="--top-p says it"):
         settings("--top-p", "0.5", "--sampling-defaults", "top_p=0.5")

@@ -128,9 +128,6 @@ async def _answer(
     except ApiError as error:
         response = _told(error, ctx)
         ctx.error = error.code or error.kind
-        if error.status in (408, 413, 415):
-            # The rest of the body is not worth reading.
-            response.force_close()
     except web.HTTPNotFound:
         response = _told(unsupported.not_found(request.method, _asked(request)), ctx)
     except web.HTTPMethodNotAllowed as error:
@@ -144,6 +141,9 @@ async def _answer(
     except Exception:
         log.exception("request failed", request_id=ctx.request_id)
         response = _told(errors.internal(), ctx)
+    if response.status in (408, 413, 415) or request.content.exception() is not None:
+        # The rest of the body is not worth reading, or cannot be read: nothing comes after it.
+        response.force_close()
     return response
 
 

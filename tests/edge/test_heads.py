@@ -56,3 +56,12 @@ async def test_a_refused_expectation_says_who_answers(asked: str, kind: str) -> 
     assert "\r\nServer: caravan\r\n" in refused
     assert "\r\nx-request-id: req_" in refused
     assert ('"type":"error"' in refused) == asked.endswith("/messages")
+
+
+@pytest.mark.parametrize("path", [CHAT, "/nowhere"])
+async def test_a_body_that_cannot_be_unpacked_ends_the_connection_and_says_so(path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n"
+    async with running_edge(ready=False) as edge:
+        answer = await raw(edge, head.encode() + b"{}")
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert b"\r\nConnection: close\r\n" in answer

@@ -5,8 +5,6 @@ Pure: what is fetched was put in before (images.py).
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -21,6 +19,7 @@ from edge.anthropic.blocks import (
 )
 from edge.anthropic.errors import wrong
 from edge.anthropic.rules import blocks as blocks_of
+from edge.openai.media import from_base64
 from protos.inference.v1 import inference_pb2 as pb
 
 _DATA_URL: Final = re.compile(r"data:(image/[a-z0-9.+-]+);base64,", re.IGNORECASE)
@@ -89,10 +88,7 @@ def _image(block: ImageBlock, param: str) -> pb.Media:
 
 
 def _decoded(text: str, param: str) -> bytes:
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
+    data = from_base64(text)
     if not data:
         raise wrong(f"{param}.image.source", "Input should be an image in base64")
     return data

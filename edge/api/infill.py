@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from edge import answering, sse
-from edge.errors import ApiError
+from edge.api.openai_stream import OpenAIStream
 from edge.hurried import Hurried
 from edge.intake import AUTO, admitted, default_model
 from edge.openai import infill_request
@@ -48,20 +48,8 @@ async def infill(request: web.Request) -> web.StreamResponse:
             return json_response(gathered.json())
 
 
-class _Stream:
+class _Stream(OpenAIStream):
     """Pieces as events; the one with `stop` true is the last."""
-
-    def __init__(self, chunks: Chunks) -> None:
-        self._chunks = chunks
-
-    def started(self, started: pb.Started) -> Iterator[bytes]:
-        return map(sse.event, self._chunks.started(started))
-
-    def delta(self, delta: pb.Delta) -> Iterator[bytes]:
-        return map(sse.event, self._chunks.delta(delta))
 
     def finished(self, finished: pb.Finished) -> Iterator[bytes]:
         return map(sse.event, self._chunks.finished(finished))
-
-    def failed(self, error: ApiError) -> Iterator[bytes]:
-        yield sse.event(error.body())

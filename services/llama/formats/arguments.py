@@ -168,6 +168,27 @@ def text_until(reader: Reader, write: Write, close: str, *, lines: bool = False)
         write('"')
 
 
+def whole_until(
+    reader: Reader, close: str, *, lines: bool = False
+) -> Steps[tuple[str, int | None]]:
+    """The text before `close`, once it is all there, and the place behind that; None: it never came.
+
+    Nothing of it is read yet.
+    """
+    going, ending = until(close, lines=lines)
+    # Characters that have been searched.
+    known = 0
+    while True:
+        match = (ending if reader.ended else going).search(reader.text, reader.at + known)
+        if reader.ended or (match and match["full"]):
+            break
+        known = (match.start() if match else len(reader.text)) - reader.at
+        yield
+    if match is None:
+        return reader.text[reader.at :], None
+    return reader.text[reader.at : match.start()], match.end()
+
+
 def _value_between(
     reader: Reader, write: Write, shape: Tagged, types: frozenset[str]
 ) -> Steps[None]:
@@ -179,18 +200,9 @@ def _value_between(
         types, close = types or frozenset({"string"}), _CDATA_END + shape.close
     else:
         close = shape.close
-    going, ending = until(close, lines=shape.lines)
-    # Characters that have been searched.
-    known = 0
-    while True:
-        match = (ending if reader.ended else going).search(reader.text, reader.at + known)
-        if reader.ended or (match and match["full"]):
-            break
-        known = (match.start() if match else len(reader.text)) - reader.at
-        yield
-    text = reader.text[reader.at : match.start() if match else len(reader.text)]
-    reader.at = match.end() if match else len(reader.text)
-    if match or not reader.cut_off:
+    text, end = yield from whole_until(reader, close, lines=shape.lines)
+    reader.at = len(reader.text) if end is None else end
+    if end is not None or not reader.cut_off:
         write(value_json(text, types))
     else:
         # It may not be whole: better no value than another one.

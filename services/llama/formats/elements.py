@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.llama.formats import heads
-from services.llama.formats.arguments import Write, until
+from services.llama.formats.arguments import Write, until, whole_until
 from services.llama.formats.description import Elements
 from services.llama.formats.markers import SPACE
 from services.llama.formats.reader import NotACallError, Reader, Steps
@@ -111,16 +111,7 @@ class _Elements:
     def _plain(self) -> Steps[str]:
         """The text up to a tag, or to the end."""
         reader = self._reader
-        going, ending = until(self._shape.mark)
-        # Characters that have been searched.
-        known = 0
-        while True:
-            match = (ending if reader.ended else going).search(reader.text, reader.at + known)
-            if reader.ended or (match and match["full"]):
-                break
-            known = (match.start() if match else len(reader.text)) - reader.at
-            yield
-        text = reader.text[reader.at : match.start() if match else len(reader.text)]
+        text, _ = yield from whole_until(reader, self._shape.mark)
         reader.at += len(text)
         return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -65,6 +66,9 @@ SYSTEM: Final = (
     Route("POST", "/v2/rerank", rerank.rerank),
 )
 
+# Any response, and not an address of OpenAI's that is not here.
+_RESPONSE: Final = "{response_id:(?!compact$)[^/]+}"
+
 # Of the APIs: below /v1, and at all the addresses that edge/aliases.py knows.
 API: Final = (
     Route("GET", "/models", models.list_models),
@@ -77,8 +81,8 @@ API: Final = (
     Route("POST", "/infill", infill.infill),
     Route("POST", "/responses", responses.create),
     Route("POST", "/responses/input_tokens", responses.count),
-    Route("GET", "/responses/{response_id}", responses.retrieve),
-    Route("DELETE", "/responses/{response_id}", responses.delete),
+    Route("GET", f"/responses/{_RESPONSE}", responses.retrieve),
+    Route("DELETE", f"/responses/{_RESPONSE}", responses.delete),
     Route("POST", "/responses/{response_id}/cancel", responses.cancel),
     Route("GET", "/responses/{response_id}/input_items", responses.input_items),
     Route("POST", "/messages", messages.messages, anthropic.body, anthropic.status),
@@ -115,4 +119,4 @@ def mounted() -> Iterator[Mounted]:
 
 def _plain(path: str) -> str:
     """A path without its patterns: `/v1/models/{id}`."""
-    return path.replace(":.+}", "}")
+    return re.sub(r":[^{}]+\}", "}", path)

@@ -41,6 +41,7 @@ MISSING: Final = (
     Missing("assistants", "assistants", "/v1/responses"),
     Missing("threads", "threads", "/v1/responses"),
     Missing("conversations", "stored conversations", "previous_response_id of /v1/responses"),
+    Missing("responses/compact", "compaction", "truncation of /v1/responses"),
     Missing("chat/completions", "stored chat completions", "/v1/responses"),
     Missing("edits", "edits", "/v1/chat/completions"),
     Missing("organization", "administration"),

@@ -151,6 +151,9 @@ def test_parameters_have_their_names() -> None:
         ("GET", "/v1/chat/completions/chatcmpl-1", "stored chat completions"),
         ("POST", "/v2/models/m/infer", "KServe"),
         ("POST", "/v1/messages/batches", "batches"),
+        # Not a response of that name.
+        ("POST", "/v1/responses/compact", "compaction"),
+        ("GET", "/v1/responses/compact", "compaction"),
     ],
 )
 async def test_what_is_not_offered_says_so(

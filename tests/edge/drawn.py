@@ -41,6 +41,18 @@ def only(text: str) -> st.SearchStrategy[str]:
     return st.just(text)
 
 
+def calls_of(message: pb.Message) -> list[Json]:
+    """As OpenAI writes them."""
+    return [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments_json},
+        }
+        for call in message.tool_calls
+    ]
+
+
 def function_of(tool: pb.Tool) -> Json:
     out: Json = {"name": tool.name}
     if tool.description:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edge.errors import ApiError
 from edge.openai import chat_rules, chat_to_proto, jsonbody
 from protos.inference.v1 import inference_pb2 as pb
+from tests.edge.drawn import calls_of
 from tests.edge.running import chat_body
 from tests.fakes.scripted import ALL_CAPABILITIES, model_info
 
@@ -79,14 +80,7 @@ def message_json(message: pb.Message) -> dict[str, Any]:
     if message.name:
         out["name"] = message.name
     if message.tool_calls:
-        out["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments_json},
-            }
-            for call in message.tool_calls
-        ]
+        out["tool_calls"] = calls_of(message)
     if message.tool_call_id:
         out["tool_call_id"] = message.tool_call_id
     return out

@@ -30,12 +30,6 @@ async def worker() -> AsyncGenerator[ScriptedWorker, None]:
         yield running
 
 
-@pytest.fixture
-async def client(edge: RunningEdge) -> AsyncGenerator[openai.AsyncOpenAI, None]:
-    async with openai.AsyncOpenAI(base_url=edge.url + "/v1", api_key="none", max_retries=0) as sdk:
-        yield sdk
-
-
 def body(**fields: Any) -> dict[str, Any]:
     return {"model": "scripted", "prompt": "one two", **fields}
 

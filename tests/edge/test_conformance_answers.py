@@ -44,12 +44,6 @@ async def edge(worker: ScriptedWorker) -> AsyncGenerator[RunningEdge, None]:
         yield running
 
 
-@pytest.fixture
-async def client(edge: RunningEdge) -> AsyncGenerator[openai.AsyncOpenAI, None]:
-    async with openai.AsyncOpenAI(base_url=edge.url + "/v1", api_key="none", max_retries=0) as sdk:
-        yield sdk
-
-
 async def events(edge: RunningEdge, path: str, asked: dict[str, Any]) -> list[Any]:
     """A stream's chunks, once all its bytes are as they must be."""
     async with edge.http.post(edge.url + path, json=asked) as answer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import openai
@@ -28,12 +27,6 @@ PATH = "/v1/embeddings"
 @pytest.fixture
 async def backend() -> Asked:
     return Asked()
-
-
-@pytest.fixture
-async def worker(backend: Asked) -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker(backend=backend) as running:
-        yield running
 
 
 async def vectors(edge: RunningEdge, **body: Any) -> list[Any]:

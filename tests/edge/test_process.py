@@ -16,6 +16,7 @@ import pytest
 
 from common.settings import EXIT_CONFIG, ConfigError
 from edge.config import EdgeSettings
+from tests.edge.command import run
 from tests.edge.running import CHAT, EventReader, chat_body, text_of
 from tests.fakes.script import Script
 from tests.fakes.worker import scripted_worker
@@ -133,17 +134,6 @@ async def test_one_log_line_a_request_and_no_prompt_in_it() -> None:
         assert line["worker"] == worker.address
         for key in ("model", "status", "prompt_tokens", "completion_tokens", "ttft_ms"):
             assert key in line
-
-
-async def run(*args: str) -> tuple[int, list[str]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "edge", *args,
-        cwd=ROOT, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    async with asyncio.timeout(SECONDS):
-        _, stderr = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, stderr.decode().splitlines()
 
 
 async def test_port_in_use() -> None:

@@ -22,6 +22,7 @@ from common.backoff import Backoff
 from common.settings import EXIT_CONFIG, ConfigError
 from edge.config import EdgeSettings
 from edge.processes import Parent, Place, reserve
+from tests.edge.command import run
 from tests.edge.running import CHAT, EventReader, chat_body, text_of
 from tests.fakes.script import Script
 from tests.fakes.worker import scripted_worker
@@ -178,26 +179,15 @@ async def test_children_end_when_their_parent_is_gone() -> None:
             await gone(one["pid"])
 
 
-async def run(*args: str) -> tuple[int, list[str]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "edge", "--processes", "2", *args,
-        cwd=ROOT, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    async with asyncio.timeout(SECONDS):
-        _, stderr = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, stderr.decode().splitlines()
-
-
 async def test_what_is_wrong_is_said_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, lines = await run("--port", str(port))
+        code, lines = await run("--processes", "2", "--port", str(port))
     assert (code, lines) == (EXIT_CONFIG, [f"caravan-edge: port {port} is in use"])
-    code, lines = await run("--api-keys-file", "/nowhere/keys")
+    code, lines = await run("--processes", "2", "--api-keys-file", "/nowhere/keys")
     assert code == EXIT_CONFIG
     assert lines == ["caravan-edge: --api-keys-file /nowhere/keys: no such file or directory"]
-    code, lines = await run("--port", "0", "--store-url", "nosuch://host/db")
+    code, lines = await run("--processes", "2", "--port", "0", "--store-url", "nosuch://host/db")
     assert code == EXIT_CONFIG
     assert lines == ["caravan-edge: --store-url: no database or driver is called nosuch"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -25,12 +24,6 @@ DOCUMENTS = ["red", "red green", "blue", "red green blue"]
 @pytest.fixture
 async def backend() -> Asked:
     return Asked()
-
-
-@pytest.fixture
-async def edge(backend: Asked) -> AsyncGenerator[RunningEdge, None]:
-    async with scripted_worker(backend=backend) as worker, running_edge(worker.address) as running:
-        yield running
 
 
 async def ranks(edge: RunningEdge, **body: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from tests.edge.drawn import (
     SEED,
     TEXT,
     Json,
+    calls_of,
     function_of,
     only,
     single,
@@ -219,14 +220,7 @@ def message_of(message: pb.Message) -> Json:
     if message.reasoning:
         out["reasoning_content"] = message.reasoning
     if message.tool_calls:
-        out["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments_json},
-            }
-            for call in message.tool_calls
-        ]
+        out["tool_calls"] = calls_of(message)
     return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import openai
 import pytest
@@ -15,12 +14,6 @@ from tests.fakes.script import Script, ScriptedCall
 from tests.fakes.worker import ScriptedWorker
 
 USER: ChatCompletionUserMessageParam = {"role": "user", "content": "hi"}
-
-
-@pytest.fixture
-async def client(edge: RunningEdge) -> AsyncGenerator[openai.AsyncOpenAI, None]:
-    async with openai.AsyncOpenAI(base_url=edge.url + "/v1", api_key="none", max_retries=0) as sdk:
-        yield sdk
 
 
 async def test_synchronous(edge: RunningEdge) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -27,12 +26,6 @@ MESSAGES = [{"role": "system", "content": "be brief"}, {"role": "user", "content
 @pytest.fixture
 async def backend() -> Asked:
     return Asked()
-
-
-@pytest.fixture
-async def worker(backend: Asked) -> AsyncGenerator[ScriptedWorker, None]:
-    async with scripted_worker(backend=backend) as running:
-        yield running
 
 
 async def tokens(edge: RunningEdge, **body: Any) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import pytest
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.backend import LlamaBackend
-from services.llama.config import LlamaSettings
 from services.worker.backend import Call, StartupError
 from services.worker.errors import (
     ContextLengthExceeded,
@@ -33,18 +32,12 @@ RANK = gguf.PoolingType.RANK
 
 
 @pytest.fixture
-async def serve():
-    backends = []
-
+def serve(serve):
     async def make(model: Path = EMBED, **settings: Any) -> LlamaBackend:
-        backend = LlamaBackend(LlamaSettings(model=str(model), threads=1, **settings))
-        backends.append(backend)
-        await backend.start()
+        backend: LlamaBackend = await serve(model=str(model), **settings)
         return backend
 
-    yield make
-    for backend in backends:
-        await backend.stop()
+    return make
 
 
 def call(seconds: float | None = None) -> Call:

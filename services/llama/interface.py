@@ -128,6 +128,10 @@ class Runtime(Protocol):
         """Most positions of one decode whose logits are wanted; more raise ValueError."""
 
     @property
+    def tile(self) -> int:
+        """Rows that a batch of few takes at once: one row beyond a multiple costs like several."""
+
+    @property
     def partial(self) -> bool:
         """Whether a part of a slot's cells can be shared and given back, or only all of them."""
 

@@ -14,7 +14,8 @@ they lie in. Cells of idle slots are not seen here: they are evicted for whoever
    for their prompts than decode. Half of it is the oldest's, the rest goes to whoever can finish
    soonest, so that a short prompt does not wait behind a long one.
 3. Drafts take what is left up to `drafts` rows: a decode of a few rows costs little more than
-   that of one, a decode of many costs many times as much.
+   that of one, a decode of many costs many times as much. Nor are they worth it that begin another
+   tile of rows and do not half fill it.
 4. A waiting sequence is admitted when its tokens, and some room to generate, fit beside
    everything that those which run still need. The caller asks in the order of the queue.
 5. One that has been paused for so long that it is stalled gives its place up to one that waits.
@@ -51,6 +52,8 @@ class Limits:
     headroom: int
     # Rows of a batch, decodes included, up to which drafts are evaluated.
     drafts: int
+    # Rows that a batch takes at once: drafts are not worth beginning another tile for a row or two.
+    tile: int = 1
     # Idle cells that are kept, times the sequences that run. None: as many as there is room for.
     kept: int | None = None
 
@@ -192,14 +195,27 @@ def share_batch(running: Sequence[Candidate], limits: Limits) -> tuple[Work, ...
     taken = sum(counts.values())
     rows -= sum(c.outputs(counts.get(c.id, 0)) for c in prefills)
     drafts = max(0, min(limits.drafts - len(decodes), room - taken, free - taken, rows))
-    work = []
-    for index, candidate in enumerate(decodes):
-        # An even share of what is left: one that drafts much must not starve its neighbours.
-        left = len(decodes) - index
-        count = max(0, min(candidate.draft, -(-drafts // left)))
-        drafts -= count
-        work.append(Work(candidate.id, 1, count))
+    wanted = min(drafts, sum(c.draft for c in decodes))
+    shares = _share_drafts(
+        decodes, wanted if taken else _whole_tiles(len(decodes), wanted, limits.tile)
+    )
+    work = [Work(candidate.id, 1, shares[candidate.id]) for candidate in decodes]
     return (*work, *chunks)
+
+
+def _whole_tiles(decodes: int, drafts: int, tile: int) -> int:
+    """How many of the drafts are worth their rows."""
+    beyond = (decodes + drafts) % tile
+    return drafts - beyond if beyond <= min(drafts, tile // 2) else drafts
+
+
+def _share_drafts(decodes: Sequence[Candidate], drafts: int) -> dict[int, int]:
+    """Even shares: one that drafts much must not starve its neighbours, nor get less for idle ones."""
+    shares = {}
+    for index, candidate in enumerate(sorted(decodes, key=lambda c: c.draft)):
+        shares[candidate.id] = min(candidate.draft, -(-drafts // (len(decodes) - index)))
+        drafts -= shares[candidate.id]
+    return shares
 
 
 def _prefill_budget(decodes: int, prefills: int, limits: Limits) -> int:

@@ -15,7 +15,7 @@ QUOTE = list(b"the caravan leaves at dawn, and the car")
 
 def test_it_guesses_what_followed_the_same_tokens_before():
     lookup = Lookup(SpeculationParams())
-    assert bytes(lookup.draft(QUOTE, 9)) == b"avan"
+    assert bytes(lookup.draft(QUOTE, 4)) == b"avan"
 
 
 def test_it_guesses_nothing_without_a_precedent():
@@ -26,7 +26,7 @@ def test_it_guesses_nothing_without_a_precedent():
 
 def test_of_several_places_that_which_fits_best():
     text = list(b"an old camel sleeps. a new camel walks. an old camel ")
-    assert bytes(Lookup(SpeculationParams()).draft(text, 9)) == b"slee"
+    assert bytes(Lookup(SpeculationParams()).draft(text, 4)) == b"slee"
 
 
 def test_it_guesses_further_while_it_is_right_and_less_far_when_wrong():
@@ -37,9 +37,53 @@ def test_it_guesses_further_while_it_is_right_and_less_far_when_wrong():
         lengths.append(len(draft))
         lookup.result(len(draft), len(draft))
         known = [*text, *range(len(known) - len(text) + len(draft) + 1)]
-    assert lengths == [4, 8, 9, 9]
-    lookup.result(len(lookup.draft(known, 50)), 2)
-    assert len(lookup.draft([*known, *text[:5]], 50)) == 3
+    assert lengths == [5, 8, 9, 9]
+    known = [*text, 1, 2, 3]
+    for _ in range(3):
+        lengths.append(len(lookup.draft(known, 50)))
+        lookup.result(1, 0)
+        lookup.draft(known, 50)
+        lookup.draft(known, 50)
+    assert lengths[4:] == sorted(lengths[4:], reverse=True)
+    assert lengths[-1] < 6
+
+
+def after(*answer: int) -> list[int]:
+    """What is guessed behind the text 10, 11 .. 59 and this answer, which follows it or does not."""
+    lookup, known, rest = Lookup(SpeculationParams()), [*range(10, 60), 7], list(answer)
+    while rest:
+        draft = lookup.draft(known, len(rest) - 1) if len(rest) > 1 else []
+        came = 0
+        while came < len(draft) and draft[came] == rest[came]:
+            came += 1
+        if draft:
+            lookup.result(len(draft), came)
+        known += rest[: came + 1]
+        del rest[: came + 1]
+    return lookup.draft(known, 15)
+
+
+def test_a_copy_goes_on_behind_a_token_that_was_replaced():
+    assert after(20, 21, 22, 23, 24, 99, 26) == [27, 28, 29]
+    assert after(20, 21, 22, 23, 24, 99, 26, 27) == [28, 29, 30]
+
+
+def test_a_copy_goes_on_behind_tokens_that_were_inserted_or_left_out():
+    assert after(20, 21, 22, 23, 24, 99, 25) == [26, 27, 28]
+    assert after(20, 21, 22, 23, 24, 27) == [28, 29, 30]
+    assert after(20, 21, 22, 23, 24, 98, 99, 27) == [28, 29, 30]
+
+
+def test_the_other_end_is_not_looked_for_for_ever():
+    assert after(20, 21, 22, 23, 24, 95, 96, 97, 98, 99, 27) == []
+    # Three tokens are enough at any time.
+    assert after(20, 21, 22, 23, 24, 95, 96, 97, 98, 99, 27, 28, 29)[:2] == [30, 31]
+
+
+def test_what_is_no_copy_has_no_other_end():
+    lookup, known = Lookup(SpeculationParams()), [*range(10, 20), 11, 12, 13]
+    lookup.result(len(lookup.draft(known, 15)), 0)
+    assert lookup.draft([*known, 99], 15) == []
 
 
 def test_it_rests_longer_and_longer_after_misses():
@@ -102,14 +146,17 @@ def test_a_token_costs_the_same_however_long_the_text_is():
 def test_drafts_follow_the_same_tokens_and_keep_their_bounds(ngram, longest, alphabet, source):
     lookup = Lookup(SpeculationParams(max_draft_tokens=longest, max_ngram=ngram))
     tokens = [source.randint(0, alphabet) for _ in range(source.randint(0, 20))]
+    begun = False
     for _ in range(60):
         most = source.randint(1, 10)
         draft = lookup.draft(tokens, most)
         assert len(draft) <= min(most, longest)
         if draft:
-            pattern = tokens[len(tokens) - ngram :] + draft
+            # The first stands behind the same tokens; later ones maybe near where a copy broke off.
+            pattern = draft if begun else tokens[len(tokens) - ngram :] + draft
             places = range(len(tokens) - len(pattern) + 1)
             assert any(tokens[at : at + len(pattern)] == pattern for at in places)
+            begun = True
             taken = source.randint(0, len(draft))
             if source.random() < 0.8:  # else the batch had no place for it
                 lookup.result(len(draft), taken)

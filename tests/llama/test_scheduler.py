@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from services.llama.kv.ledger import union
 from services.llama.scheduler import (
     Candidate,
@@ -169,6 +171,24 @@ def test_drafts_take_what_is_left_in_even_shares():
     assert share_batch(running, LIMITS) == (Work(0, 1, 1), Work(1, 1, 1), Work(2, 1, 1))
     assert share_batch(running[1:], LIMITS) == (Work(1, 1, 1), Work(2, 1, 3))
     assert share_batch(running[:1], LIMITS) == (Work(0, 1, 5),)
+
+
+def test_who_drafts_gets_the_rows_of_who_does_not():
+    running = [seq(0, 11, 10, draft=9), seq(1, 11, 10), seq(2, 11, 10, draft=1)]
+    works = share_batch(running, replace(LIMITS, outputs=32, drafts=16))
+    assert works == (Work(0, 1, 9), Work(1, 1, 0), Work(2, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("decodes", "drafted", "taken"),
+    # Rows of 4: 5 and 6 are cut to 4, 7 is nearly 8; 2 and 3 have no tile before them.
+    [(1, 1, 1), (1, 2, 2), (1, 4, 3), (1, 5, 3), (1, 6, 6), (4, 2, 0), (4, 3, 3), (5, 1, 1)],
+)
+def test_drafts_begin_no_tile_that_they_do_not_half_fill(decodes, drafted, taken):
+    running = [seq(0, 11, 10, draft=drafted), *(seq(i, 11, 10) for i in range(1, decodes))]
+    limits = replace(LIMITS, outputs=32, drafts=16, tile=4)
+    assert share_batch(running, limits)[0].draft == taken
+    assert share_batch(running, replace(limits, tile=1))[0].draft == drafted
 
 
 def test_many_decodes_leave_no_row_to_drafts():

@@ -24,6 +24,7 @@ def all_limits(draw):
         busy_prefill=draw(st.integers(1, 40)),
         headroom=draw(st.integers(0, 20)),
         drafts=draw(st.integers(0, 12)),
+        tile=draw(st.sampled_from([1, 4])),
     )
 
 
@@ -99,6 +100,9 @@ def test_a_batch_fits_and_serves_everyone_in_order(situation):
         # Who guesses nothing has nothing to do with what the others guess.
         plain = share_batch([replace(c, draft=0) for c in kept], limits)
         assert {item.id: item.count for item in plain} == counts
+        # No row is wasted on the beginning of a tile that was whole before it.
+        begun = (len(decodes) + drafts) % limits.tile
+        assert prefill or begun > limits.tile // 2 or drafts < begun or begun == 0
 
 
 @settings(max_examples=200, deadline=None)

@@ -74,11 +74,39 @@ def _within(
     return found, tokens / time
 
 
+def worth(chance: float, most: int) -> int:
+    """How far to guess, 1 to `most` tokens, where guessing costs nothing but rows."""
+    length, tokens, time = 0, 1.0, 1.0
+    while length < most and chance ** (length + 1) / ROW_COST > tokens / time:
+        length, tokens, time = length + 1, tokens + chance ** (length + 1), time + ROW_COST
+    return max(1, length)
+
+
+class Chance:
+    """That one more guess comes out, as far as those before tell."""
+
+    def __init__(self) -> None:
+        self.value = _FIRST_CHANCE
+
+    def result(self, drafted: int, accepted: int) -> None:
+        """How a draft did."""
+        for _ in range(accepted):
+            self.learn(came=True)
+        # What stands behind a wrong guess says nothing.
+        if accepted < drafted:
+            self.learn(came=False)
+
+    def learn(self, *, came: bool) -> None:
+        """How one guess did."""
+        value = self.value + _WEIGHT * (came - self.value)
+        self.value = min(_MOST_CHANCE, max(_LEAST_CHANCE, value))
+
+
 class Pace:
     """How the drafts of one sequence do, and whether it is to have more."""
 
     def __init__(self) -> None:
-        self.chance = _FIRST_CHANCE
+        self._chance = Chance()
         # It did not pay for so long that it is to have no more.
         self.over = False
         self._refusals = 0
@@ -88,6 +116,11 @@ class Pace:
     def __repr__(self) -> str:
         state = "over" if self.over else f"every {self._period()} steps"
         return f"<Pace {state}, {self.chance:.2f}>"
+
+    @property
+    def chance(self) -> float:
+        """That one more guess comes out."""
+        return self._chance.value
 
     def ready(self, step: int) -> bool:
         """Whether it may have a draft in this step, a number that all sequences have in common.
@@ -121,19 +154,11 @@ class Pace:
         """How a draft did."""
         if accepted and not self._trying:
             self._refusals = 0
-        for _ in range(accepted):
-            self._learn(came=True)
-        # What stands behind a wrong guess says nothing.
-        if accepted < drafted:
-            self._learn(came=False)
+        self._chance.result(drafted, accepted)
 
     def unsure(self) -> None:
         """A decode of the draft model gave nothing that is worth a row."""
-        self._learn(came=False)
-
-    def _learn(self, *, came: bool) -> None:
-        chance = self.chance + _WEIGHT * (came - self.chance)
-        self.chance = min(_MOST_CHANCE, max(_LEAST_CHANCE, chance))
+        self._chance.learn(came=False)
 
 
 class Costs:

@@ -13,7 +13,7 @@ from llama_cpp import llama_cpp as raw
 
 from services.llama.interface import Chunk, DecodeError, Logits, NoRoomError, State
 from services.llama.runtime import adapters, bindings, loading, openmp
-from services.llama.runtime.batch import Batch
+from services.llama.runtime.batch import TILE, Batch
 from services.llama.runtime.embedded import EmbeddedBatch
 from services.llama.runtime.loading import (
     RuntimeOptions,
@@ -51,9 +51,9 @@ class LlamaRuntime:
             self._partial = loading.partial(self._model, options)
             self.adapters = adapters.load(self._model, options.adapters, capture)
             # A slot of its own, beyond those that the engine knows.
-            padded = loading.padded(self._model, options)
+            self._padded = loading.padded(self._model, options)
             self._batch = Batch(
-                options.batch_size, options.outputs, self._slots if padded else None
+                options.batch_size, options.outputs, self._slots if self._padded else None
             )
             self._context = make_context(self._model, options)
             self._memory = raw.llama_get_memory(self._context)
@@ -91,6 +91,11 @@ class LlamaRuntime:
     def outputs(self) -> int:
         """Most positions of one decode whose logits are wanted."""
         return self._outputs
+
+    @property
+    def tile(self) -> int:
+        """Rows that a batch of few takes at once."""
+        return TILE if self._padded else 1
 
     @property
     def partial(self) -> bool:

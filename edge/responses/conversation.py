@@ -43,11 +43,13 @@ from edge.responses.item_models import (
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """The messages, and the place among the items of what each of them was made of."""
+    """The messages, and the places among the items of what each of them was made of."""
 
     messages: list[Message]
     # None: the instructions.
     places: list[int | None]
+    # Of the calls in each.
+    calls: list[list[int]]
 
 
 def check_calls(items: Sequence[PlainItem]) -> None:
@@ -71,7 +73,7 @@ def check_calls(items: Sequence[PlainItem]) -> None:
 
 def conversation(items: Sequence[PlainItem], instructions: str | None) -> Conversation:
     """The chat that these items are. `check_calls` found nothing wrong with them."""
-    made = Conversation([], [])
+    made = Conversation([], [], [])
     if instructions:
         _add(made, SystemMessage.model_construct(role="system", content=instructions), None)
     turns = _Turns(made, items)
@@ -98,19 +100,23 @@ def conversation(items: Sequence[PlainItem], instructions: str | None) -> Conver
     return made
 
 
-def _add(made: Conversation, message: Message, place: int | None) -> None:
+def _add(
+    made: Conversation, message: Message, place: int | None, calls: Sequence[int] = ()
+) -> None:
     made.messages.append(message)
     made.places.append(place)
+    made.calls.append(list(calls))
 
 
 @dataclass(slots=True)
 class _Turn:
-    """What an assistant said in one go; `place` is that of its first item."""
+    """What an assistant said in one go; `place` is that of its first item, `places` of its calls."""
 
     place: int
     content: list[Any] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
     calls: list[FunctionCallItem] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
 
 
 class _Turns:
@@ -148,7 +154,9 @@ class _Turns:
         """A call that was cut off was never made, unless somebody answered it."""
         if item.status == "incomplete" and item.call_id not in self._outputs:
             return
-        self._turn(place).calls.append(item)
+        turn = self._turn(place)
+        turn.calls.append(item)
+        turn.places.append(place)
 
     def end(self, *, keep_thoughts: bool = False) -> None:
         """Says the open turn and the outputs of its calls."""
@@ -172,7 +180,7 @@ class _Turns:
             tool_calls=calls or None,
             reasoning_content="\n".join(turn.thoughts) or None,
         )
-        _add(self._made, message, turn.place)
+        _add(self._made, message, turn.place, turn.places)
         for call in turn.calls:
             for place, output in self._outputs.pop(call.call_id, ()):
                 content = [_part(part) for part in _listed(output.output)]

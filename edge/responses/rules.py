@@ -130,14 +130,15 @@ _NAMES: Final[Mapping[str, str]] = {
     "logprobs": "include",
     "messages": "input",
 }
-_MESSAGE: Final = re.compile(r"messages\[(\d+)\]")
-_CONTENT: Final = (
+# A call is an item of its own.
+_MESSAGE: Final = re.compile(r"messages\[(\d+)\](?:\.tool_calls\[(\d+)\](?:\.function)?)?")
+_INSIDE: Final = (
     (re.compile(r"\.image_url\.url$"), ".image_url"),
-    (re.compile(r"\.tool_calls\[\d+\]\.(id|function)"), ""),
-    (re.compile(r"\.tool_calls\[\d+\]"), ""),
+    (re.compile(r"^\.id$"), ".call_id"),
 )
-# Where a message of the chat is among the items of the request; None: it is none of them.
-Places = Callable[[int], int | None]
+# Where a message of the chat, or one of its calls, is among the items of the request; None: it is
+# none of them.
+Places = Callable[[int, int | None], int | None]
 
 
 def param(name: str | None, place: Places) -> str | None:
@@ -146,11 +147,11 @@ def param(name: str | None, place: Places) -> str | None:
         return None
     message = _MESSAGE.match(name)
     if message is not None:
-        item = place(int(message[1]))
+        item = place(int(message[1]), None if message[2] is None else int(message[2]))
         if item is None:
             return "input"
         rest = name[message.end() :]
-        for pattern, ours in _CONTENT:
+        for pattern, ours in _INSIDE:
             rest = pattern.sub(ours, rest)
         return f"input[{item}]{rest}"
     if name.startswith("tools["):

@@ -35,13 +35,19 @@ class Turn:
     chain: list[str]
     # Whether the request's own items are a list that places can be named in.
     listed: bool
+    # Of the chat's messages, and of the calls of each.
     places: list[int | None]
+    calls: list[list[int]]
 
-    def place(self, message: int) -> int | None:
-        """Which of the request's own items a message of the chat is."""
+    def place(self, message: int, call: int | None = None) -> int | None:
+        """Which of the request's own items a message of the chat is, or a call of it."""
         if not self.listed or message >= len(self.places):
             return None
+        calls = self.calls[message]
         at = self.places[message]
+        # A call that is not there is the worker's mistake.
+        if call is not None and call < len(calls):
+            at = calls[call]
         return None if at is None or at < self.before else at - self.before
 
 
@@ -63,6 +69,7 @@ async def read(keeping: Keeping, owner: str, asked: ResponseRequest | CountReque
         chain=[record.id for record in records],
         listed=isinstance(asked.input, list),
         places=[],
+        calls=[],
     )
 
 
@@ -90,7 +97,7 @@ async def wanted(
 ) -> pb.GenerateRequest:
     """The generation of a turn. Raises ApiError 400."""
     chat = conversation.conversation(turn.items, asked.instructions)
-    turn.places = chat.places
+    turn.places, turn.calls = chat.places, chat.calls
     request = to_chat.chat(asked, chat.messages)
     await fetching.inline(request, fetching.Hosts(intake.settings.media_hosts))
     made = chat_to_proto.translate(request, chance.seed(), model.capabilities)

@@ -281,6 +281,31 @@ async def test_errors_of_workers(
         assert body["error"]["param"] == "input"
 
 
+async def test_an_error_about_a_call_names_its_item(
+    edge: RunningEdge, worker: ScriptedWorker
+) -> None:
+    kept = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "So:"},
+        *(
+            {"type": "function_call", "call_id": id_, "name": "f", "arguments": "{}"}
+            for id_ in "ab"
+        ),
+        *({"type": "function_call_output", "call_id": id_, "output": "x"} for id_ in "ab"),
+    ]
+    # Text and calls are one message of the chat, and items of their own.
+    for path, param in (
+        ("tool_calls[1].arguments_json", "input[3].arguments"),
+        ("content[0]", "input[1].content[0]"),
+        ("tool_calls[9].id", "input[1].call_id"),
+    ):
+        error = InvalidField(f"chat.messages[1].{path}", "is odd")
+        worker.backend.script = Script(errors={ADMISSION: error})
+        status, body = await ask(edge, input=kept)
+        assert (status, body["error"]["param"]) == (400, param)
+        assert body["error"]["message"] == f"Invalid '{param}': is odd."
+
+
 async def test_an_error_in_a_stream(edge: RunningEdge, worker: ScriptedWorker) -> None:
     worker.backend.script = Script(errors={2: InvalidField("n", "too late")})
     events = await streamed(edge)

@@ -268,7 +268,7 @@ def test_what_a_model_lacks_is_named_as_it_was_asked(
     lacks: pb.Capability.ValueType, fields: dict[str, Any], param: str
 ) -> None:
     able = [one for one in pb.Capability.values() if one and one != lacks]
-    with pytest.raises(ApiError) as refused, rules.in_our_words(lambda message: message):
+    with pytest.raises(ApiError) as refused, rules.in_our_words(lambda message, call: message):
         translated(read(**fields), model_info(capabilities=able))
     assert refused.value.param == param
     assert f"'{param}'" in refused.value.message
@@ -281,7 +281,8 @@ def test_what_a_model_lacks_is_named_as_it_was_asked(
         ("temperature", "temperature"),
         ("messages", "input"),
         ("messages[0].content[1].image_url.url", "input[4].content[1].image_url"),
-        ("messages[0].tool_calls[2].function.arguments", "input[4].arguments"),
+        ("messages[0].tool_calls[2].function.arguments", "input[6].arguments"),
+        ("messages[0].tool_calls[0].id", "input[4].call_id"),
         ("messages[1].content", "input"),
         ("max_tokens", "max_output_tokens"),
         ("response_format.json_schema.schema", "text.format.schema"),
@@ -291,11 +292,11 @@ def test_what_a_model_lacks_is_named_as_it_was_asked(
     ],
 )
 def test_names_of_chats(chats: str | None, ours: str | None) -> None:
-    assert rules.param(chats, lambda message: 4 if message == 0 else None) == ours
+    assert rules.param(chats, lambda at, call: 4 + (call or 0) if at == 0 else None) == ours
 
 
 def test_fields_of_the_contract_have_our_names() -> None:
-    names = rules.names(lambda message: message + 1)
+    names = rules.names(lambda message, call: message + 1)
     assert names.field("chat.messages[2].content[0]") == "input[3].content[0]"
     assert names.field("stop.max_tokens") == "max_output_tokens"
     assert names.field("chat.tools[0].parameters_json_schema") == "tools[0].parameters"

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.constrain import ConstraintError, Constraints, matcher
 from services.worker.errors import InvalidField
-from tests.llama.constrained import allowed, answer, choice, compiled, schema, takes
+from tests.llama.constrained import (
+    allowed,
+    answer,
+    choice,
+    compiled,
+    constraints,
+    schema,
+    takes,
+)
 from tests.llama.fake_runtime import BOS, EOS, FakeVocabulary
 
 SEEDS = st.integers(0, 2**32)
@@ -110,6 +118,22 @@ def test_a_thousand_long_choices():
     for byte in b"0999":
         matcher.accept(byte)
     assert matcher.forced()[:4] == list(b"0999")
+
+
+@pytest.mark.parametrize("around", ["", "start: @content"])
+def test_a_lark_grammar_whose_forced_text_has_no_end(around):
+    def made(text: str) -> matcher.Grammar:
+        constraint = pb.Constraint(lark=text)
+        return constraints().compile_with(around, constraint) if around else compiled(constraint)
+
+    # First, because the other would never return.
+    assert not made('start: "abc" // all of it').matcher().forced()
+    for text in ('start: /a+/ "a"', '%llguidance {}\nstart: A+ B\nA: "ab"+\nB: "ab"'):
+        following = made(text).matcher()
+        for token in b"abab" if "ab" in text else b"aaaa":
+            assert allowed(following) == [token]
+            assert not following.forced()
+            following.accept(token)
 
 
 def test_lark():

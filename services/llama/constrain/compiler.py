@@ -31,6 +31,9 @@ _STATES = 20_000
 # Once between any two parts of JSON: a space, or a new line with its indentation. Endless white space
 # is what small models fall into.
 _WHITESPACE = r"[ ]|\n[ \t]{0,20}"
+# Of a caller's own terminals one may go on for ever where another is expected, `/a+/ "a"`: what is
+# forced then has no end, and the library, asked for it or for a mask, would never return.
+_UNFORCED = '\n%llguidance {"no_forcing": true}'
 _Library = llguidance.LLMatcher
 _MAX_MESSAGE = 200
 
@@ -225,7 +228,8 @@ def _gbnf(constraint: pb.Constraint) -> _Source:
 
 def _lark(constraint: pb.Constraint) -> _Source:
     lark.check(constraint.lark)
-    return _Source(_Library.grammar_from_lark(constraint.lark))
+    # Behind it, so that places in errors stay what they are.
+    return _Source(_Library.grammar_from_lark(constraint.lark + _UNFORCED))
 
 
 _SOURCES: dict[str, Callable[[pb.Constraint], _Source]] = {

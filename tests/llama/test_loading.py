@@ -236,6 +236,17 @@ def test_the_model_loads_and_computes_with(options):
 
 
 @pytest.mark.real
+def test_a_batch_that_is_too_large_for_the_cells_is_no_end_of_the_process():
+    runtime = LlamaRuntime(MODEL, replace(PLAIN, cells=40))
+    try:
+        assert runtime.batch_size == 40
+        with pytest.raises(ValueError, match="batch"):
+            runtime.decode([Chunk(0, 0, [5] * 41, outputs=1)])
+    finally:
+        runtime.close()
+
+
+@pytest.mark.real
 def test_adapters_are_loaded_and_change_the_output(tmp_path):
     file = AdapterFile("one", lora(tmp_path / "one.gguf"), 2.0)
     runtime = LlamaRuntime(MODEL, replace(PLAIN, adapters=(file,)))
@@ -379,9 +390,8 @@ def test_the_estimate_is_not_below_what_llama_cpp_takes(monkeypatch, parallel, i
         for kind in ("KV", "compute", "output")
     }
     assert all(taken.values())
-    shape = sizing.Shape(
-        4096, parallel, 512, outputs=outputs, idle=idle - parallel if idle else None
-    )
+    spares = idle - parallel if idle else None
+    shape = sizing.Shape(4096, parallel, 512, outputs=outputs, idle=spares)
     needed = sizing.needs(gguf.read(MODEL), shape)
     assert taken["KV"] <= needed.cache / 2**20 <= 1.1 * taken["KV"]
     total = taken["compute"] + taken["output"]

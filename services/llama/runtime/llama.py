@@ -50,12 +50,14 @@ class LlamaRuntime:
             self._slots = loading.slots(self._model, options)
             self._partial = loading.partial(self._model, options)
             self.adapters = adapters.load(self._model, options.adapters, capture)
+            self._context = make_context(self._model, options)
+            # Where there are fewer cells llama.cpp makes it smaller, and ends the process if it is not.
+            self._batch_size = min(self._batch_size, int(raw.llama_n_batch(self._context)))
             # A slot of its own, beyond those that the engine knows.
             self._padded = loading.padded(self._model, options)
             self._batch = Batch(
-                options.batch_size, options.outputs, self._slots if self._padded else None
+                self._batch_size, options.outputs, self._slots if self._padded else None
             )
-            self._context = make_context(self._model, options)
             self._memory = raw.llama_get_memory(self._context)
             self._cells = int(raw.llama_n_ctx(self._context))
             self._vocabulary = LlamaVocabulary(self._model)

@@ -24,6 +24,8 @@ import signal, sys, time
 from contextlib import ExitStack
 from bench import children
 
+# The tests may run under nohup, which is inherited.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 children.end_in_order()
 try:
     with ExitStack() as stack:

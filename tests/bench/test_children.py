@@ -24,8 +24,9 @@ import signal, sys, time
 from contextlib import ExitStack
 from bench import children
 
-# The tests may run under nohup, which is inherited.
+# The tests may run under nohup or in a shell's background: what is ignored is inherited.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 children.end_in_order()
 try:
     with ExitStack() as stack:

@@ -83,6 +83,9 @@ class Text(Protocol):
     def unfinished(self) -> bool:
         """In the midst of a character."""
 
+    def ended_thoughts(self, end: str) -> None:
+        """The text `end`, which is fed, ended thoughts, and the model did not write it."""
+
     @property
     def news(self) -> bool:
         """Whether there is something to take."""
@@ -122,6 +125,9 @@ class RawText:
     @property
     def news(self) -> bool:
         return bool(self._text)
+
+    def ended_thoughts(self, end: str) -> None:
+        pass
 
     def feed(self, piece: bytes, *, armed: bool = True) -> None:
         self._add(self._stream.feed(piece, armed=armed))
@@ -190,6 +196,9 @@ class AnswerText:
     @property
     def news(self) -> bool:
         return bool(self._said)
+
+    def ended_thoughts(self, end: str) -> None:
+        self._parser.ended_thoughts(end)
 
     def feed(self, piece: bytes, *, armed: bool = True) -> None:
         thought = bool(self._parser.thinking)

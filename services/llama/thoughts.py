@@ -12,8 +12,9 @@ class Thoughts:
     def __init__(self, text: Text, budget: int | None, vocabulary: Vocabulary) -> None:
         """`budget` in tokens of the whole choice; None: no limit."""
         self._text, self._budget, self._vocabulary = text, budget, vocabulary
-        # What is still to come of an end of thoughts.
+        # What is still to come of an end of thoughts, and its text.
         self._end: list[int] = []
+        self._close = ""
         # Whether the thoughts that are going on were told to end: not twice, if it does not help.
         self._told = False
         # Positions of the completion that were not chosen.
@@ -33,6 +34,8 @@ class Thoughts:
         if token == self.next:
             del self._end[0]
             self.forced.add(completed - 1)
+            if not self._end:
+                self._text.ended_thoughts(self._close)
         else:
             # If one had to come, the constraint did not let it: nor would it let the rest.
             self._end = []
@@ -46,4 +49,5 @@ class Thoughts:
             pass
         elif self._text.reasoning_tokens >= (self._budget or 0):
             self._told = True
+            self._close = end
             self._end = self._vocabulary.tokenize(end, parse_special=True)

@@ -160,17 +160,19 @@ def test_pieces_of_a_call_are_joined():
 class TestThoughts:
     vocabulary = FakeVocabulary()
 
-    def follow(self, text: str, budget: int | None, reading: Reading = HERMES) -> str:
-        """What comes out where the model would say `text` whatever it is told."""
+    def follow(self, text: str, budget: int | None, reading: Reading = HERMES, own: int = 0) -> str:
+        """What comes out where the model would say `text`, with `own` ends, whatever it is told."""
         answer = AnswerText(reading, ())
         thoughts = Thoughts(answer, budget, self.vocabulary)
-        data, out = list(text.encode()), b""
+        self.said, data, out = Said(), list(text.encode()), b""
         while data or thoughts.next is not None:
             token = thoughts.next if thoughts.next is not None else data.pop(0)
             out += bytes([token])
             answer.feed(bytes([token]))
             thoughts.appended(token, len(out))
-        assert len(thoughts.forced) == out.count(b"</think>") * len("</think>")
+        answer.finish(cut_off=False)
+        self.said = answer.take()
+        assert len(thoughts.forced) == (out.count(b"</think>") - own) * len("</think>")
         return out.decode()
 
     def test_they_end_when_there_were_enough(self):
@@ -183,6 +185,18 @@ class TestThoughts:
 
     def test_none_at_all(self):
         assert self.follow("abcdef", 0, OPEN) == "</think>abcdef"
+
+    @pytest.mark.parametrize("budget", [0, 1])
+    @pytest.mark.parametrize("begun", ["<think>", "<think>\n"])
+    def test_where_the_model_ends_them_later_no_mark_is_content(self, budget, begun):
+        text = "\nhm, hm\n</think>\n\nYes.\n</think>\n"
+        self.follow(begun + text, budget, own=2)
+        assert self.said == Said("hm, hm\n\nYes.\n</think>\n")
+        self.follow(text, budget, Reading(HERMES.family, TOOLS, begun=begun), own=2)
+        assert self.said == Said("hm, hm\n\nYes.\n</think>\n")
+        # Right behind the one that was written for it.
+        self.follow("\n</think>\n\nYes </think>", budget, OPEN, own=2)
+        assert self.said == Said("Yes </think>")
 
     def test_no_limit_and_no_thoughts(self):
         assert self.follow("<think>abcdef", None) == "<think>abcdef"

@@ -94,6 +94,8 @@ class Answer:
             is_call = yield from self._bare_call(start, end)
         else:
             meaning = self._set()[1][marker]
+            if marker == self._output.late:
+                self._output.late = ""
             reader.seek(end)
             is_call = True
             match meaning:
@@ -172,13 +174,14 @@ class Answer:
         """The markers that mean something at this place."""
         unsaid = self._fresh and not self._output.said
         section = self._section if self._fresh else None
-        key = (self._fresh, unsaid, section, self._wrapper)
+        late = self._output.late
+        key = (self._fresh, unsaid, section, self._wrapper, late)
         if key not in self._sets:
             meanings: dict[str, _Meaning] = {}
             if section is not None:
                 meanings.update(dict.fromkeys(texts.endings(section)))
-            if self._wrapper:
-                meanings[self._wrapper] = None
+            for nothing in filter(None, (self._wrapper, late)):
+                meanings[nothing] = None
             for pair in self._reasoning:
                 if pair.anywhere or unsaid:
                     meanings[pair.close.strip()] = None

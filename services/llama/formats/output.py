@@ -21,7 +21,7 @@ _Kind = Literal["content", "thought", "arguments"]
 class Output:
     """The events of an output, those of one kind in a row as one."""
 
-    __slots__ = ("_events", "_kind", "_pieces", "calls", "said", "thinking", "tools")
+    __slots__ = ("_events", "_kind", "_pieces", "calls", "late", "said", "thinking", "tools")
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         self.tools = {tool.name: tool for tool in tools}
@@ -31,6 +31,8 @@ class Output:
         self.said = False
         # In the midst of thoughts: the text that ends them. "": not there.
         self.thinking = ""
+        # A marker that may come late, and then means nothing, once. "": none.
+        self.late = ""
         self._events: list[Event] = []
         # The text that is growing, and what it is.
         self._pieces: list[str] = []

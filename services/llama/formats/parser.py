@@ -64,6 +64,13 @@ class Parser:
         """In the midst of thoughts: the text that would end them. Else ""."""
         return self._output.thinking
 
+    def ended_thoughts(self, end: str) -> None:
+        """`end`, just fed, was not the model's: it may write it itself where it would have.
+
+        That is then no content, as it would not have been.
+        """
+        self._output.late = end
+
     def feed(self, text: str) -> list[Event]:
         """What became certain with more text."""
         if text and not self._done:

@@ -220,6 +220,9 @@ TABLE: Final[dict[tuple[grpc.StatusCode, pb.ErrorReason.ValueType], Row]] = {
     (grpc.StatusCode.INVALID_ARGUMENT, pb.ERROR_REASON_TEMPLATE_FAILED): Row(
         400, INVALID_REQUEST, "invalid_value", "messages"
     ),
+    (grpc.StatusCode.INVALID_ARGUMENT, pb.ERROR_REASON_CONSTRAINT_FAILED): Row(
+        400, INVALID_REQUEST, "invalid_value"
+    ),
     (grpc.StatusCode.INVALID_ARGUMENT, _ANY): Row(400, INVALID_REQUEST),
     (grpc.StatusCode.UNIMPLEMENTED, pb.ERROR_REASON_UNSUPPORTED): Row(
         400, INVALID_REQUEST, "unsupported_parameter"
@@ -327,7 +330,7 @@ def from_failure(failure: Failure, names: Names = CHAT) -> ApiError:
     param = row.param
     message = row.message if row.message is not None else failure.message
     match failure.reason:
-        case pb.ERROR_REASON_INVALID_FIELD:
+        case pb.ERROR_REASON_INVALID_FIELD | pb.ERROR_REASON_CONSTRAINT_FAILED:
             param = names.field(failure.metadata.get("field", ""))
             if param and message:
                 message = names.wrong(param, message)

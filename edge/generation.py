@@ -251,8 +251,9 @@ class Generation:
         """Raises ApiError, or leaves it to the next dispatch."""
         self._drop()
         error = errors.from_failure(lost.failure, self._names)
-        if error.kind == INVALID_REQUEST and self._delivered:
-            # The client's part was accepted long ago: this is between edge and worker.
+        constraint = lost.failure.reason == pb.ERROR_REASON_CONSTRAINT_FAILED
+        if error.kind == INVALID_REQUEST and self._delivered and not constraint:
+            # The rest of the client's part was accepted long ago: this is between edge and worker.
             error = errors.internal()
         if error.code == errors.internal().code:
             # Not its words: they may have some of the prompt's. Its own log has them.

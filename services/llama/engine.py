@@ -28,7 +28,7 @@ from services.llama.roster import Planned, Roster, stalls_at
 from services.llama.scheduler import Limits
 from services.llama.sequence import Sequence
 from services.llama.stream import Event, Stream, Streams
-from services.worker.errors import DeadlineExceeded, EngineFailed
+from services.worker.errors import ConstraintFailed, DeadlineExceeded, EngineFailed
 
 # Tokens that a reader may be behind before its sequence is paused.
 MAX_BEHIND = 64
@@ -269,6 +269,9 @@ class Engine:
             accepted = sequence.usage.accepted
             try:
                 delta = sequence.take(rows, item.count, now)
+            except ConstraintFailed as failed:
+                self._fail([sequence], failed)
+                continue
             except Exception:  # noqa: BLE001 -- nor its neighbours in the batch
                 _log.exception("sampling failed", sequence=repr(sequence))
                 self._fail([sequence], EngineFailed())

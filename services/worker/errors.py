@@ -111,6 +111,16 @@ class DeadlineExceeded(WorkerError):
         super().__init__("the deadline passed", phase=phase)
 
 
+class ConstraintFailed(WorkerError):
+    """The text cannot go on as its constraint wants; `field` is the constraint's path."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = pb.ERROR_REASON_CONSTRAINT_FAILED
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message, field=field)
+
+
 class EngineFailed(WorkerError):
     """The engine failed; the caller learns no more than that."""
 

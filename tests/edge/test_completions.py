@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from services.worker.errors import (
+    ConstraintFailed,
     ContextLengthExceeded,
     Draining,
     EngineFailed,
@@ -185,16 +186,23 @@ async def test_one_prompt_that_is_refused_refuses_all(
     assert edge.server.pool.workers[0].in_flight == 0
 
 
+@pytest.mark.parametrize(
+    ("error", "param", "code"),
+    [
+        (EngineFailed(), None, "internal_error"),
+        (ConstraintFailed("constraint.regex", "is too complex"), "guided_regex", "invalid_value"),
+    ],
+)
 async def test_one_answer_that_breaks_ends_the_stream(
-    edge: RunningEdge, worker: ScriptedWorker
+    edge: RunningEdge, worker: ScriptedWorker, error: Exception, param: str | None, code: str
 ) -> None:
     worker.backend.script = lambda request: (
-        Script(tokens=("a", "b"), errors={1: EngineFailed()})
+        Script(tokens=("a", "b"), errors={1: error})
         if request.text.text == "bad"
         else Script(tokens=("c",), endless=True, interval=0.001)
     )
     found = await events(edge, prompt=["good", "bad"], max_tokens=10_000)
-    assert found[-1]["error"]["code"] == "internal_error"
+    assert (found[-1]["error"]["param"], found[-1]["error"]["code"]) == (param, code)
     assert texts(found[:-1], 2)[1] in ("", "a")
     await worker.backend.until(lambda: worker.backend.running == 0)
 

@@ -17,6 +17,8 @@ ROWS = [
      "context_length_exceeded"),
     (C.INVALID_ARGUMENT, pb.ERROR_REASON_TEMPLATE_FAILED, 400, "invalid_request_error",
      "invalid_value"),
+    (C.INVALID_ARGUMENT, pb.ERROR_REASON_CONSTRAINT_FAILED, 400, "invalid_request_error",
+     "invalid_value"),
     (C.UNIMPLEMENTED, pb.ERROR_REASON_UNSUPPORTED, 400, "invalid_request_error",
      "unsupported_parameter"),
     (C.FAILED_PRECONDITION, pb.ERROR_REASON_MODEL_MISMATCH, 503, "server_error",

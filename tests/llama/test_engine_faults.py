@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from protos.inference.v1 import inference_pb2 as pb
 from services.llama import scheduler
+from services.llama.constrain import Constraints, compiler
 from services.llama.engine import Engine, EngineLimits
+from services.llama.job import Job
 from services.llama.roster import STALLED_SECONDS
-from services.worker.errors import EngineFailed
+from services.worker.errors import ConstraintFailed, EngineFailed
+from tests.llama.constrained import schema
 from tests.llama.engine_kit import job, only, read, until
-from tests.llama.fake_runtime import FakeRuntime
+from tests.llama.fake_runtime import BOS, FakeRuntime
 
 
 async def test_one_that_cannot_be_planned_does_not_end_the_engine(monkeypatch):
@@ -55,3 +61,28 @@ async def test_one_that_stalls_between_plan_and_sleep_still_gives_its_slot_up(st
     text, _, _ = await asyncio.wait_for(read(late), 30)
     assert text
     await read(slow)
+
+
+async def test_a_constraint_that_grows_too_complex_ends_its_own_choice(start, monkeypatch):
+    monkeypatch.setattr(compiler, "_STATES", 500)
+    long = schema({"type": "string", "pattern": "a", "maxLength": 2000})
+    grammar = Constraints(FakeRuntime().vocabulary).compile(long)
+    engine = start(FakeRuntime(script='"' + "a" * 300))
+    other = asyncio.create_task(read(engine.submit(job_of(tokens=100))))
+    with pytest.raises(ConstraintFailed, match="too complex") as caught:
+        await asyncio.wait_for(read(engine.submit(job_of(tokens=300, grammar=grammar))), 30)
+    assert caught.value.metadata == {"field": "constraint.json_schema"}
+    assert len((await other)[0]) == 100
+
+
+async def test_a_constraint_whose_rows_grow_too_long_ends_its_own_choice(start, monkeypatch):
+    monkeypatch.setattr(compiler, "_MOST_ITEMS", 200)
+    ambiguous = pb.Constraint(lark='start: a\na: a a | a a a | "x" | ""')
+    grammar = Constraints(FakeRuntime().vocabulary).compile(ambiguous)
+    engine = start(FakeRuntime(script="x" * 300))
+    with pytest.raises(ConstraintFailed, match="too complex"):
+        await asyncio.wait_for(read(engine.submit(job_of(tokens=300, grammar=grammar))), 30)
+
+
+def job_of(**fields: Any) -> Job:
+    return replace(job(temperature=0, **fields), prompt=[BOS])

@@ -50,6 +50,7 @@ EVERY_ERROR: list[errors.WorkerError] = [
     errors.Loading("loading", retry_after=3),
     errors.DeadlineExceeded("queued"),
     errors.EngineFailed(),
+    errors.ConstraintFailed("constraint.regex", "is too complex"),
 ]
 
 

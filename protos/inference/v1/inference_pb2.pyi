@@ -82,6 +82,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED. metadata: `phase`, one of `queued`, `prefill`, `decode`."""
     ERROR_REASON_ENGINE_FAILED: _ErrorReason.ValueType  # 10
     """INTERNAL. The engine failed; the worker's log has the details, the message has none."""
+    ERROR_REASON_CONSTRAINT_FAILED: _ErrorReason.ValueType  # 11
+    """INVALID_ARGUMENT, the only one that can come after `started`. What the text must look like grew
+    too complex to be followed, or nothing satisfies it: how far a constraint's states go shows
+    only on the way. metadata: `field`, as at INVALID_FIELD.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed; travels as the `reason` of google.rpc.ErrorInfo, without the prefix."""
@@ -113,6 +118,11 @@ ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 9
 """DEADLINE_EXCEEDED. metadata: `phase`, one of `queued`, `prefill`, `decode`."""
 ERROR_REASON_ENGINE_FAILED: ErrorReason.ValueType  # 10
 """INTERNAL. The engine failed; the worker's log has the details, the message has none."""
+ERROR_REASON_CONSTRAINT_FAILED: ErrorReason.ValueType  # 11
+"""INVALID_ARGUMENT, the only one that can come after `started`. What the text must look like grew
+too complex to be followed, or nothing satisfies it: how far a constraint's states go shows
+only on the way. metadata: `field`, as at INVALID_FIELD.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 class _Role:
@@ -1141,7 +1151,9 @@ class OutputOptions(_message.Message):
     top_logprobs: _builtins.int
     """Alternatives per token, 0..20. Default 0. Needs `logprobs`."""
     prompt_logprobs: _builtins.bool
-    """Whether the first delta of each choice carries the prompt's own logprobs. Default false."""
+    """Whether the first delta of choice 0 carries the prompt's own logprobs, which are those of all
+    choices. Default false.
+    """
     skip_special_tokens: _builtins.bool
     """Whether special tokens that the model generates are left out of text. Default true."""
     @_builtins.property
@@ -1358,7 +1370,7 @@ class GenerateResponse(_message.Message):
     @_builtins.property
     def started(self) -> Global___Started:
         """First, once: the request was accepted and has its place, in the queue or beyond. Nothing
-        can be INVALID_ARGUMENT or RESOURCE_EXHAUSTED after this.
+        but CONSTRAINT_FAILED can be INVALID_ARGUMENT or RESOURCE_EXHAUSTED after this.
         """
 
     @_builtins.property
@@ -1432,6 +1444,7 @@ class Delta(_message.Message):
     COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
     DELIVERED_BYTES_FIELD_NUMBER: _builtins.int
     FINISH_FIELD_NUMBER: _builtins.int
+    IN_TEXT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Which choice, 0..n-1."""
     text: _builtins.str
@@ -1456,15 +1469,26 @@ class Delta(_message.Message):
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
-        """One per token generated, if asked for, parallel to the tokens of this delta."""
+        """One per token generated, if asked for, parallel to the tokens of this delta: content or not
+        (see `in_text`).
+        """
 
     @_builtins.property
     def prompt_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
-        """First delta only, if asked for: one per prompt token; the first has no logprob."""
+        """First delta of choice 0 only, if asked for: one per prompt token; the first has no logprob."""
 
     @_builtins.property
     def finish(self) -> Global___ChoiceFinish:
         """Set on the last delta of the choice."""
+
+    @_builtins.property
+    def in_text(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Of a chat, if logprobs were asked for: of each token of the choice, in order and as soon as it
+        is certain, whether it is one that content is made of. It is not if it is thinking, a call, a
+        marker, a stop string or the end; nor is one of which nothing was said before `finish`. Deltas
+        joined, parallel to their `logprobs` joined, but later; after a resumption it goes on. Workers
+        of before this field send none.
+        """
 
     def __init__(
         self,
@@ -1479,10 +1503,11 @@ class Delta(_message.Message):
         completion_tokens: _builtins.int = ...,
         delivered_bytes: _builtins.int = ...,
         finish: Global___ChoiceFinish | None = ...,
+        in_text: _abc.Iterable[_builtins.bool] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "delivered_bytes", b"delivered_bytes", "finish", b"finish", "index", b"index", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "reasoning", b"reasoning", "text", b"text", "token_ids", b"token_ids", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "delivered_bytes", b"delivered_bytes", "finish", b"finish", "in_text", b"in_text", "index", b"index", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "reasoning", b"reasoning", "text", b"text", "token_ids", b"token_ids", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -89,8 +89,9 @@ class InferenceServiceServicer:
         invisible to the end user. After the first delta continue with `resume` instead of retrying.
 
         Statuses:
-        INVALID_ARGUMENT     INVALID_FIELD, CONTEXT_LENGTH_EXCEEDED, TEMPLATE_FAILED. Always before
-        `started`. Retry: never, the request itself is at fault.
+        INVALID_ARGUMENT     INVALID_FIELD, CONTEXT_LENGTH_EXCEEDED, TEMPLATE_FAILED, always before
+        `started`; CONSTRAINT_FAILED at any time. Retry: never, the request
+        itself is at fault.
         FAILED_PRECONDITION  MODEL_MISMATCH: this worker serves another model. Retry: elsewhere.
         UNIMPLEMENTED        UNSUPPORTED: the model or worker lacks what the request asks for (see
         ModelInfo.capabilities). Retry: on a worker that has the capability.

@@ -13,11 +13,11 @@ import structlog
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.constrain import gbnf, lark, regex, schema
-from services.llama.constrain.matcher import NOTHING, ConstraintError, Grammar
+from services.llama.constrain.matcher import Grammar
 from services.llama.constrain.problem import Problem
 from services.llama.constrain.tokens import tokenizer, usable
 from services.llama.interface import Vocabulary
-from services.worker.errors import InvalidField, Unsupported
+from services.worker.errors import ConstraintFailed, InvalidField, Unsupported
 
 # Compiled grammars kept, and for how long: seconds of processor time that its matchers took to learn.
 # What they learn is kept with it, 80 MiB a second at the worst.
@@ -28,6 +28,8 @@ _MOST_LEARNED = 0.3
 # is made for it takes 400 MiB before it fails.
 _STATES_COUNTING = 100_000
 _STATES = 20_000
+# Of the parser, for one token; 50 ns each.
+_MOST_ITEMS = 100_000
 # Once between any two parts of JSON: a space, or a new line with its indentation. Endless white space
 # is what small models fall into.
 _WHITESPACE = r"[ ]|\n[ \t]{0,20}"
@@ -55,8 +57,7 @@ def _limits(states: int) -> llguidance.LLParserLimits:
         # Spent at roughly 14 to 50 per microsecond.
         initial_lexer_fuel=500_000,
         step_lexer_fuel=200_000,
-        # 50 ns each.
-        step_max_items=100_000,
+        step_max_items=_MOST_ITEMS,
         max_lexer_states=states,
         max_grammar_size=100_000,
         # Its errors would quote what was generated.
@@ -97,7 +98,7 @@ class Constraints:
         Raises as `compile`.
         """
         return self._grammar(
-            ("", grammar.encode()), field, lambda: _own(_Library.grammar_from_lark(grammar))
+            (field, grammar.encode()), field, lambda: _own(_Library.grammar_from_lark(grammar))
         )
 
     def compile_with(self, grammar: str, constraint: pb.Constraint) -> Grammar:
@@ -126,7 +127,7 @@ class Constraints:
                 self._kept.move_to_end(key)
                 return grammar
         try:
-            grammar = self._compile(vocabulary, source())
+            grammar = self._compile(vocabulary, source(), field)
         except Problem as problem:
             raise InvalidField(field, str(problem)) from None
         with self._lock:
@@ -148,22 +149,19 @@ class Constraints:
                 raise Unsupported(pb.CAPABILITY_CONSTRAINT)
             return self._tokenizer
 
-    def _compile(self, vocabulary: llguidance.LLTokenizer, source: _Source) -> Grammar:
+    def _compile(self, vocabulary: llguidance.LLTokenizer, source: _Source, field: str) -> Grammar:
         start = llguidance.LLMatcher(
             vocabulary, source.grammar, log_level=0, limits=_limits(source.states)
         )
         if start.is_error():
             raise Problem(_words(start.get_error()))
-        grammar = Grammar(
-            start, self._vocabulary.size, self._vocabulary.ends, vocabulary.tokenize_bytes
-        )
+        known = self._vocabulary
+        grammar = Grammar(start, known.size, known.ends, vocabulary.tokenize_bytes, field)
         try:
             # A grammar without a text, or one too large to begin with, shows here.
             grammar.matcher().mask()
-        except ConstraintError as error:
-            if str(error).startswith(NOTHING):
-                raise Problem("nothing satisfies it") from None
-            raise Problem("is too complex") from None
+        except ConstraintFailed as failed:
+            raise Problem(str(failed)) from None
         return grammar
 
 

@@ -9,8 +9,12 @@ import llguidance
 import numpy as np
 from numpy.typing import NDArray
 
-# The library's word for that nothing may come next and the text may not end either.
-NOTHING = "NoExtension"
+from services.worker.errors import ConstraintFailed
+
+# The library's words for that nothing may come next and the text may not end either, and for that
+# one of its limits was met.
+_NOTHING = "NoExtension"
+_LIMITS = frozenset(("lexer error", "parser error"))
 # Seconds of processor time from which on a call, which usually takes some µs, is one that learned
 # something about the grammar, or was slow; and how many slow ones there may be in all. Those of an
 # ambiguous grammar get slower with every step.
@@ -20,9 +24,10 @@ _MOST_SLOW = 16
 
 
 class ConstraintError(Exception):
-    """The output cannot go on: a limit of the library was met, or nothing is allowed next.
+    """A token was not allowed, or the library failed: not the constraint's fault.
 
-    The text is the library's word for it; the matcher cannot be used any more.
+    The text is the library's word for it. After this, as after ConstraintFailed, the matcher cannot
+    be used any more.
     """
 
 
@@ -35,11 +40,14 @@ class Grammar:
         vocabulary_size: int,
         ends: frozenset[int],
         spell: Callable[[bytes], list[int]] | None = None,
+        field: str = "constraint",
     ) -> None:
         """`start` has accepted nothing and stays so; `ends` are the end tokens.
 
-        `spell` gives the tokens of a text; `behind` needs it.
+        `spell` gives the tokens of a text; `behind` needs it. `field` is what it was made of, a path
+        in the contract.
         """
+        self.field = field
         self._start = start
         self._spell = spell
         self._words = (vocabulary_size + 31) // 32
@@ -53,7 +61,10 @@ class Grammar:
         return Matcher(self, self._start.deep_copy(), self._words, self._ends)
 
     def behind(self, text: bytes) -> Matcher | None:
-        """One behind the beginning of a text; None: it cannot begin like that."""
+        """One behind the beginning of a text; None: it cannot begin like that.
+
+        Raises ConstraintFailed.
+        """
         matcher = self.matcher()
         if text and self._spell is None:
             return None
@@ -86,19 +97,19 @@ class Matcher:
 
         End tokens are in it exactly when the text may end here; behind an end token it is that of
         the token before. The next call overwrites the array. Other threads run meanwhile. Raises
-        ConstraintError.
+        ConstraintFailed, ConstraintError.
         """
         before = time.thread_time()
         self._inner.unsafe_compute_mask_ptr(self._address, self._bytes)
         self._check(before)
         if not self._mask.any():
-            raise ConstraintError(NOTHING)
+            raise self._failed("nothing satisfies it")
         return self._mask
 
     def accept(self, token: int) -> None:
         """Goes on behind a token that the mask allowed; behind an end token, nowhere.
 
-        Raises ConstraintError.
+        Raises ConstraintFailed, ConstraintError.
         """
         before = time.thread_time()
         if token in self._ends:
@@ -118,7 +129,7 @@ class Matcher:
     def forced(self) -> list[int]:
         """Tokens that must come next, in order and as the model would spell them; [] if unknown.
 
-        They are still to be accepted. Raises ConstraintError.
+        They are still to be accepted. Raises ConstraintFailed, ConstraintError.
         """
         before = time.thread_time()
         tokens = self._inner.compute_ff_tokens()
@@ -128,12 +139,19 @@ class Matcher:
     def _check(self, before: float) -> None:
         if self._inner.is_error():
             # The rest may quote what was generated.
-            word, _, more = self._inner.get_error().partition("\n")[0].partition(":")
-            raise ConstraintError(f"{word}:{more}" if word == "lexer error" else word)
+            word = self._inner.get_error().partition("\n")[0].partition(":")[0]
+            if word.startswith(_NOTHING):
+                raise self._failed("nothing satisfies it")
+            if word in _LIMITS:
+                raise self._failed("is too complex")
+            raise ConstraintError(word)
         seconds = time.thread_time() - before
         if seconds > _LEARNS:
             self._grammar.learned += seconds
         if seconds > _SLOW:
             self._slow += 1
             if self._slow > _MOST_SLOW:
-                raise ConstraintError("too slow")
+                raise self._failed("is too complex")
+
+    def _failed(self, message: str) -> ConstraintFailed:
+        return ConstraintFailed(self._grammar.field, message)

@@ -15,7 +15,7 @@ from edge.intake import Intake, admitted
 from edge.openai import invalid as say
 from edge.reply import json_response
 from edge.responses import items, render, rules, turn
-from edge.responses.events import Events, Whole
+from edge.responses.events import Events, Whole, broken_off, retold
 from edge.responses.keeping import BEAT, KEEPING, Keeping
 from edge.responses.output import Output
 from edge.responses.records import Json, Record
@@ -192,8 +192,6 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
     run = keeping.runs.get(id_)
     if run is not None:
         return await _followed(request, run.follow(start))
-    if record.status not in render.LIVE and await keeping.events(owner, id_) is None:
-        raise invalid("The events of this response were too many to be kept.", "stream")
     return await _followed(request, _kept_events(keeping, record, start))
 
 
@@ -234,14 +232,21 @@ def _flag(param: str, text: str) -> bool:
 
 
 async def _kept_events(keeping: Keeping, record: Record, start: int) -> AsyncIterator[bytes]:
-    """The events of a response that ended, or that another process makes, once it has ended.
-
-    Without any where they were too many to be kept.
-    """
-    while record.status in render.LIVE:
-        await asyncio.sleep(BEAT)
-        record = await keeping.get(record.owner, record.id)
-    kept = await keeping.events(record.owner, record.id) or b""
+    """The events of a response that ended, or that another process makes, once it has ended."""
+    try:
+        while record.status in render.LIVE:
+            await asyncio.sleep(BEAT)
+            record = await keeping.get(record.owner, record.id)
+        kept = await keeping.events(record.owner, record.id)
+    except ApiError as error:
+        # It was deleted, or the store is gone; the head of the answer is out.
+        yield sse.named("error", broken_off(error, start))
+        return
+    if kept is None:
+        # They were too many, or another process than the one that made it said that it is over.
+        for told in _named(retold(record.body, start)):
+            yield told
+        return
     for event in kept.split(b"\n\n")[start:]:
         if event:
             yield event + b"\n\n"

@@ -14,6 +14,30 @@ from protos.inference.v1 import inference_pb2 as pb
 Json = dict[str, Any]
 
 
+def retold(response: Json, start: int) -> list[Json]:
+    """The events from this number on of one that ended and whose own are not kept.
+
+    The end, with all of the response, is among them whatever the number is.
+    """
+    made = [] if start else [_event("response.created", 0, response=response)]
+    return [*made, _event(_ending(response), max(1, start), response=response)]
+
+
+def broken_off(error: ApiError, number: int) -> Json:
+    """The event of this number where no more can be told, whatever became of the response."""
+    return _event("error", number, code=error.code, message=error.message, param=error.param)
+
+
+def _ending(response: Json) -> str:
+    # There is none of a cancellation's name.
+    status = render.INCOMPLETE if response["status"] == render.CANCELLED else response["status"]
+    return f"response.{status}"
+
+
+def _event(type_: str, number: int, **fields: Any) -> Json:
+    return {"type": type_, "sequence_number": number, **fields}
+
+
 class Whole:
     """A response, gathered from what a worker says."""
 
@@ -98,15 +122,15 @@ class Events(Whole):
         yield self._last()
 
     def cancel(self) -> Iterator[Json]:
-        """The events of a cancellation; there is none of that name."""
+        """The events of a cancellation."""
         yield from self._told(self._cancel())
-        yield self._event("response.incomplete", response=self.response)
+        yield self._last()
 
     def _last(self) -> Json:
-        return self._event(f"response.{self.response['status']}", response=self.response)
+        return self._event(_ending(self.response), response=self.response)
 
     def _event(self, type_: str, **fields: Any) -> Json:
-        event = {"type": type_, "sequence_number": self._number, **fields}
+        event = _event(type_, self._number, **fields)
         self._number += 1
         return event
 

@@ -247,3 +247,32 @@ async def test_another_edge_streams_it_when_it_is_over(
         seen = [event async for event in events]
     assert reduced(seen) == seen[-1]["response"]
     assert await streamed(edge, f"{id_}?stream=true") == seen
+
+
+async def test_who_streams_it_elsewhere_hears_of_its_cancellation_there(
+    edge: RunningEdge, other: RunningEdge, worker: ScriptedWorker
+) -> None:
+    id_ = (await made(edge, background=True))["id"]
+    async with streaming(other, f"{id_}?stream=true") as events:
+        _, cancelled = await ask(other, f"{PATH}/{id_}/cancel")
+        seen = [event async for event in events]
+    assert [event["type"] for event in seen] == ["response.created", "response.incomplete"]
+    assert [event["sequence_number"] for event in seen] == [0, 1]
+    assert seen[-1]["response"] == cancelled
+    await worker.backend.until(lambda: worker.backend.running == 0)
+    assert await streamed(edge, f"{id_}?stream=true") == seen
+    (last,) = await streamed(other, f"{id_}?stream=true&starting_after=6")
+    assert (last["type"], last["sequence_number"]) == ("response.incomplete", 7)
+
+
+async def test_who_streams_it_elsewhere_hears_of_its_deletion(
+    edge: RunningEdge, other: RunningEdge, worker: ScriptedWorker
+) -> None:
+    id_ = (await made(edge, background=True))["id"]
+    async with streaming(other, f"{id_}?stream=true&starting_after=2") as events:
+        assert (await delete(other, id_))[0] == 200
+        async with asyncio.timeout(10):
+            (last,) = [event async for event in events]
+    assert (last["type"], last["sequence_number"]) == ("error", 3)
+    assert id_ in last["message"]
+    await worker.backend.until(lambda: worker.backend.running == 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from common.settings import Names
@@ -23,6 +23,8 @@ Numa = Literal["off", "distribute", "isolate", "numactl"]
 
 # `name=path` or `name=path:scale`; of several colons the last may be the scale's.
 _LORA = re.compile(r"(?P<name>[\w.-]{1,64})=(?P<path>.+?)(?::(?P<scale>-?\d+(\.\d+)?))?", re.ASCII)
+
+_LEAST, _MOST = 1e-30, 1e30
 
 # More layers than any model has.
 ALL_LAYERS = 10_000
@@ -43,7 +45,15 @@ def _numbers(value: Any) -> Any:
     return value
 
 
-Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+def _single(value: float) -> float:
+    """llama.cpp's numbers have single precision: what is larger is infinite, what is less is 0."""
+    if value and not _LEAST <= abs(value) <= _MOST:
+        raise ValueError(f"a number from {_LEAST:g} to {_MOST:g}, or 0")
+    return value
+
+
+Single = Annotated[float, AfterValidator(_single)]
+Share = Annotated[Single, Field(ge=0)]
 Shares = Annotated[tuple[Share, ...], NoDecode, BeforeValidator(_numbers)]
 
 
@@ -159,25 +169,25 @@ class LlamaSettings(WorkerSettings):
     rope_scaling: RopeScaling = "model"
     """How positions beyond the trained context are encoded; `model`: as its file says."""
 
-    rope_scale: float = Field(default=0, ge=0, le=1e6, allow_inf_nan=False)
+    rope_scale: Single = Field(default=0, ge=0, le=1e6)
     """How many times the original context is to be used; 0: as the model says."""
 
-    rope_freq_base: float = Field(default=0, ge=0, allow_inf_nan=False)
+    rope_freq_base: Single = Field(default=0, ge=0)
     """Base frequency; 0: the model's."""
 
     yarn_orig_ctx: int = Field(default=0, ge=0, le=2**31 - 1)
     """YaRN: tokens of the original context; 0: the model's."""
 
-    yarn_ext_factor: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    yarn_ext_factor: Single | None = Field(default=None, ge=0)
     """YaRN: share of extrapolation, 0 is interpolation only; unset: the model's, else 1."""
 
-    yarn_attn_factor: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    yarn_attn_factor: Single | None = Field(default=None, ge=0)
     """YaRN: factor of the magnitude of attention; unset: the model's, else 1."""
 
-    yarn_beta_fast: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    yarn_beta_fast: Single | None = Field(default=None, ge=0)
     """YaRN: high correction dimension; unset: the model's, else 32."""
 
-    yarn_beta_slow: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    yarn_beta_slow: Single | None = Field(default=None, ge=0)
     """YaRN: low correction dimension; unset: the model's, else 1."""
 
     lora: Names = ()
@@ -255,6 +265,9 @@ class LlamaSettings(WorkerSettings):
             match = _LORA.fullmatch(said)
             if match is None:
                 raise ValueError(f"--lora {said}: write name=path or name=path:scale")
-            scale = float(match["scale"]) if match["scale"] else 1.0
+            try:
+                scale = _single(float(match["scale"] or 1))
+            except ValueError as wrong:
+                raise ValueError(f"--lora {match['name']}: the scale is {wrong}") from None
             found.append(Lora(match["name"], Path(match["path"]), scale))
         return found

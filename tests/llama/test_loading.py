@@ -191,6 +191,12 @@ def test_defaults_are_chosen_from_the_memory_there_is(monkeypatch):
         (["--tensor-split", "0,0"], "all shares are 0"),
         (["--tensor-split", "1,-1"], "tensor-split"),
         (["--rope-scale", "nan"], "rope-scale"),
+        (["--rope-scale", "1e-300"], "rope-scale: a number from 1e-30 to"),
+        (["--rope-freq-base", "1e300"], "rope-freq-base: a number from 1e-30 to 1e[+]30, or 0"),
+        (["--rope-freq-base", "1e-300"], "rope-freq-base: a number from"),
+        (["--yarn-beta-fast", "1e39"], "yarn-beta-fast: a number from"),
+        (["--tensor-split", "1,1e39"], "tensor-split.*: a number from"),
+        (["--lora", f"a=x.gguf:{10**39}"], "--lora a: the scale is a number from"),
         (["--tool-format", "nobody"], "not one of .*hermes"),
     ],
 )

@@ -36,6 +36,7 @@ MAX_ALTERNATIVES = 256
 MAX_LEVELS = 400
 _MAX_INTEGER = 10**18
 _MAX_COUNT = 10**9
+_MAX_LEAST_OF_PATTERN = 1000
 
 _SCALARS = TYPES - {"array", "object"}
 # Keywords that restrict values and are not enforced, each with the values that restrict nothing.
@@ -113,6 +114,7 @@ class _Audit:
         for name, value in _modern(schema, pointer).items():
             self._keyword(out, name, value, f"{pointer}/{name}", level)
         _check_properties_count(out, pointer)
+        _check_least_of_pattern(out, pointer)
         _bound_integers(out)
         return out
 
@@ -251,6 +253,15 @@ def _check_properties_count(schema: dict[str, Any], pointer: str) -> None:
         raise problem(
             f"{pointer}/minProperties",
             "more than 1, and more than 'required' has, is not supported",
+        )
+
+
+def _check_least_of_pattern(schema: dict[str, Any], pointer: str) -> None:
+    """The library compiles the two together in one step, whose work is limited."""
+    if "pattern" in schema and schema.get("minLength", 0) > _MAX_LEAST_OF_PATTERN:
+        raise problem(
+            f"{pointer}/minLength",
+            f"more than {_MAX_LEAST_OF_PATTERN} beside a pattern is not supported",
         )
 
 

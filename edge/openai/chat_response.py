@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
+from edge.openai.content_logprobs import ContentLogprobs
 from protos.inference.v1 import inference_pb2 as pb
 
 FINISH: Final[dict[pb.FinishReason.ValueType, str]] = {
@@ -47,6 +48,7 @@ class Chunks:
         self._include_usage = include_usage
         self._fingerprint = ""
         self._open: set[int] = set()
+        self._tokens = [ContentLogprobs() for _ in range(header.n)]
 
     def started(self, started: pb.Started) -> list[Json]:
         """One chunk a choice with the assistant's role."""
@@ -59,9 +61,10 @@ class Chunks:
         """None for a delta that only counts, two for one that also ends its choice."""
         out = []
         content = _delta_json(delta, self._header.legacy)
-        if content or delta.logprobs:
+        entries = self._tokens[delta.index].add(delta) if delta.index < self._header.n else ()
+        if content or entries:
             shown = content or {"content": ""}
-            out.append(self._chunk(delta.index, shown, _logprobs(delta.logprobs)))
+            out.append(self._chunk(delta.index, shown, _logprobs(entries)))
         if delta.HasField("finish"):
             out.append(self._finish(delta.index, delta.finish.reason))
         return out
@@ -112,6 +115,7 @@ class _Choice:
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     calls: dict[int, _Call] = field(default_factory=dict)
+    tokens: ContentLogprobs = field(default_factory=ContentLogprobs)
     logprobs: list[Json] = field(default_factory=list)
     finish: pb.FinishReason.ValueType = pb.FINISH_REASON_STOP
 
@@ -144,7 +148,7 @@ class Gathered:
             call.id = call.id or piece.id
             call.name = call.name or piece.name
             call.arguments.append(piece.arguments_json)
-        choice.logprobs.extend(logprob_entry(entry) for entry in delta.logprobs)
+        choice.logprobs.extend(logprob_entry(entry) for entry in choice.tokens.add(delta))
         if delta.HasField("finish"):
             choice.finish = delta.finish.reason
 
@@ -205,6 +209,7 @@ def merge(into: pb.Delta, later: pb.Delta) -> None:
     into.tool_calls.extend(later.tool_calls)
     into.token_ids.extend(later.token_ids)
     into.logprobs.extend(later.logprobs)
+    into.in_text.extend(later.in_text)
     into.prompt_logprobs.extend(later.prompt_logprobs)
     into.completion_tokens = later.completion_tokens
     into.delivered_bytes = later.delivered_bytes

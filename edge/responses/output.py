@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from edge import errors
 from edge.openai.chat_response import logprob_entry
+from edge.openai.content_logprobs import ContentLogprobs
 from edge.responses import sealed
 from edge.responses.ids import Ids
 from protos.inference.v1 import inference_pb2 as pb
@@ -117,22 +118,15 @@ class Output:
         self._seal = seal
         self.items: list[OutputItem] = []
         self._open: OutputItem | None = None
-        # Of tokens whose text is yet to come, and may turn out to be thoughts.
-        self._waiting: list[Json] = []
+        self._tokens = ContentLogprobs()
 
     def feed(self, delta: pb.Delta) -> Iterator[Step]:
         """What a delta did. Raises ApiError where it goes on with a call that is over."""
-        logprobs = [logprob_entry(entry) for entry in delta.logprobs]
+        logprobs = [logprob_entry(entry) for entry in self._tokens.add(delta)]
         if delta.reasoning:
             yield from self._grow(REASONING, delta.reasoning)
-        if delta.text or (logprobs and not delta.tool_calls and self._is_open(MESSAGE)):
-            logprobs, self._waiting = self._waiting + logprobs, []
+        if delta.text or logprobs:
             yield from self._grow(MESSAGE, delta.text, logprobs)
-        elif delta.reasoning or delta.tool_calls:
-            # Logprobs are told of texts only.
-            self._waiting.clear()
-        else:
-            self._waiting.extend(logprobs)
         for piece in delta.tool_calls:
             yield from self._call(piece)
 

@@ -75,6 +75,11 @@ class Job:
     # Images and sounds in the prompt. The last token is none.
     layout: Layout = PLAIN
 
+    def limit(self, context: int) -> int:
+        """Most tokens of the prompt and an answer together."""
+        wanted = self.stop.max_tokens
+        return context if wanted is None else min(context, len(self.prompt) + wanted)
+
     @property
     def cells_of(self) -> Hashable:
         """Whose cells may be its own: an adapter changes keys and values, too."""

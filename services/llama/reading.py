@@ -23,6 +23,7 @@ from services.llama.formats import (
     Thought,
     Tool,
 )
+from services.llama.owners import Owners
 from services.llama.stream import CallPiece, Said, joined
 from services.llama.trigger import Trigger
 
@@ -159,7 +160,9 @@ class AnswerText:
         told: int = 0,
         seed: int = 0,
         choice: int = 0,
+        owned: bool = False,
     ) -> None:
+        """`owned`: whether it is said which tokens the content is of."""
         self._utf8 = Utf8Stream()
         self._parser = Parser(reading.family, reading.tools, prompt=reading.begun)
         self._stops = StopStrings(stops, include_matched=include_matched)
@@ -168,6 +171,7 @@ class AnswerText:
         self._said = Said()
         self._delivered = 0
         self._reasoning = 0
+        self._owners = Owners() if owned else None
 
     @property
     def matched(self) -> str | None:
@@ -202,14 +206,18 @@ class AnswerText:
 
     def feed(self, piece: bytes, *, armed: bool = True) -> None:
         thought = bool(self._parser.thinking)
-        self._read(self._utf8.feed(piece), armed=armed)
+        text = self._utf8.feed(piece)
+        if self._owners is not None:
+            self._owners.fed(len(text), unfinished=self._utf8.unfinished)
+        self._read(text, armed=armed)
         # The tokens of the marks around thoughts are spent on them, too.
         self._reasoning += thought or bool(self._parser.thinking)
 
     def finish(self, *, cut_off: bool) -> None:
         self._read(self._utf8.finish(), armed=False)
         self._add(self._parser.finish("length" if cut_off else "stop"), self._said, armed=False)
-        self._said.text += self._stops.finish()
+        self._show(self._stops.finish(), self._said)
+        self._decide(self._said)
 
     def take(self) -> Said:
         said, self._said = self._said, Said()
@@ -230,10 +238,12 @@ class AnswerText:
     def _add(self, events: Iterable[Event], said: Said, *, armed: bool) -> None:
         for event in events:
             match event:
-                case Content(text):
-                    said.text += self._stops.feed(text, armed=armed)
+                case Content(text, place):
+                    if self._owners is not None:
+                        self._owners.content(place, len(text))
+                    self._show(self._stops.feed(text, armed=armed), said)
                     if self._stops.matched is not None:
-                        return
+                        break
                 case Thought(text):
                     said.reasoning += text
                 case CallStarted(index, name, id_):
@@ -243,6 +253,16 @@ class AnswerText:
                     said.calls = joined(said.calls, [CallPiece(index, arguments=text)])
                 case CallEnded():
                     pass
+        self._decide(said)
+
+    def _show(self, text: str, said: Said) -> None:
+        said.text += text
+        if self._owners is not None:
+            self._owners.shown(len(text))
+
+    def _decide(self, said: Said) -> None:
+        if self._owners is not None:
+            said.owned += self._owners.decided(self._parser.settled)
 
 
 class Ids:

@@ -188,6 +188,7 @@ def delta(choice: int, gained: Delta, vocabulary: Vocabulary) -> pb.GenerateResp
         ],
         token_ids=gained.token_ids,
         logprobs=[_logprob(entry, vocabulary) for entry in gained.logprobs],
+        in_text=gained.owned,
         completion_tokens=gained.completion_tokens,
         delivered_bytes=gained.delivered_bytes,
     )

@@ -58,7 +58,7 @@ class Sequence:
         self.draft: list[int] = []
         # Since when its reader has been too far behind, on time.monotonic(). None: it is not.
         self.paused_since: float | None = None
-        self.limit = _limit(job, context)
+        self.limit = job.limit(context)
         self._vocabulary = vocabulary
         self._text = _text(job, choice)
         self._kept = job.reading.kept if job.reading is not None else frozenset()
@@ -360,6 +360,7 @@ class Sequence:
             text=said.text,
             reasoning=said.reasoning,
             calls=said.calls,
+            owned=said.owned,
             token_ids=self._token_ids,
             logprobs=self._logprobs,
             prompt_logprobs=self._prompt_logprobs,
@@ -384,12 +385,8 @@ def _text(job: Job, choice: int) -> Text:
         told=told,
         seed=job.sampling.seed,
         choice=choice,
+        owned=job.output.logprobs,
     )
-
-
-def _limit(job: Job, context: int) -> int:
-    wanted = job.stop.max_tokens
-    return context if wanted is None else min(context, len(job.prompt) + wanted)
 
 
 def _suppressed(stop: StopParams, vocabulary: Vocabulary) -> Ids | None:

@@ -75,6 +75,8 @@ class Said:
     text: str = ""
     reasoning: str = ""
     calls: list[CallPiece] = field(default_factory=list)
+    # Of the next tokens, in order, whether the text is theirs; see Owners.
+    owned: list[bool] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.text or self.reasoning or self.calls)
@@ -109,12 +111,14 @@ class Delta:
     # Of a chat's answer; then `text` is its content.
     reasoning: str = ""
     calls: list[CallPiece] = field(default_factory=list)
+    owned: list[bool] = field(default_factory=list)
 
     def extend(self, later: Delta) -> None:
         """Appends the next delta."""
         self.text += later.text
         self.reasoning += later.reasoning
         self.calls = joined(self.calls, later.calls) if self.calls else later.calls
+        self.owned += later.owned
         self.token_ids += later.token_ids
         self.logprobs += later.logprobs
         self.prompt_logprobs += later.prompt_logprobs

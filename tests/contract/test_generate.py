@@ -105,6 +105,23 @@ async def test_logprobs_are_parallel_to_tokens(stub: Stub, model: pb.ModelInfo):
             assert tops == sorted(tops, reverse=True)
 
 
+async def test_the_tokens_of_a_chats_content_are_told(stub: Stub, model: pb.ModelInfo):
+    needs(model, pb.CAPABILITY_LOGPROBS)
+    needs(model, pb.CAPABILITY_CHAT)
+    request = _chat()
+    request.model_identity = model.identity
+    request.stop.max_tokens = 16
+    request.output.logprobs = True
+
+    deltas = [event.delta for event in await collect(stub.Generate(request))]
+
+    entries = [entry for delta in deltas for entry in delta.logprobs]
+    own = [own for delta in deltas for own in delta.in_text]
+    assert len(own) <= len(entries)
+    told = b"".join(entry.token for entry, is_own in zip(entries, own, strict=False) if is_own)
+    assert told.decode() == "".join(delta.text for delta in deltas)
+
+
 async def test_every_choice_finishes_once(stub: Stub, model: pb.ModelInfo):
     needs(model, pb.CAPABILITY_MULTIPLE_CHOICES)
     request = short(model)

@@ -51,6 +51,7 @@ LOGPROB = st.builds(
 DELTA = st.builds(
     lambda index, text, reasoning, logprobs, args: pb.Delta(
         index=index, text=text, reasoning=reasoning, logprobs=logprobs,
+        in_text=[at < len(text) for at in range(len(logprobs))],
         tool_calls=[pb.ToolCallDelta(index=0, arguments_json=args)] if args else [],
     ),
     st.integers(0, 1), TEXT, TEXT, st.lists(LOGPROB, max_size=2), TEXT,
@@ -219,9 +220,52 @@ def test_empty_text_is_text() -> None:
     assert whole([end()])["choices"][0]["message"]["content"] == ""
 
 
+def entry(token: str) -> pb.TokenLogprob:
+    return pb.TokenLogprob(token=token.encode(), logprob=-0.5)
+
+
+def test_logprobs_are_those_of_the_content() -> None:
+    deltas = [
+        pb.Delta(logprobs=[entry("<think>")]),
+        # Two letters of this token are certain; a third is held back.
+        pb.Delta(reasoning="hm", logprobs=[entry("hm<")], in_text=[False]),
+        pb.Delta(logprobs=[entry("/think>"), entry("\n\n")]),
+        pb.Delta(logprobs=[entry("Yes")], in_text=[False] * 3),
+        pb.Delta(text="Yes. ", logprobs=[entry(". ")], in_text=[True, True]),
+        pb.Delta(logprobs=[entry("<call>")]),
+        pb.Delta(tool_calls=[pb.ToolCallDelta(index=0, id="c", name="f")], in_text=[False]),
+        pb.Delta(logprobs=[entry("<end>")], finish=end().finish),
+    ]
+    told = whole(deltas)["choices"][0]["logprobs"]["content"]
+    assert [one["token"] for one in told] == ["Yes", ". "]
+    assert joined(stream(deltas), 0)["logprobs"] == told
+
+
+def test_logprobs_of_a_worker_that_does_not_say_which_are_the_contents() -> None:
+    deltas = [
+        pb.Delta(reasoning="hm", logprobs=[entry("hm")]),
+        pb.Delta(logprobs=[entry("Y")]),
+        pb.Delta(text="Yes", logprobs=[entry("es")]),
+        pb.Delta(logprobs=[entry("<end>")], finish=end().finish),
+    ]
+    told = whole(deltas)["choices"][0]["logprobs"]["content"]
+    assert [one["token"] for one in told] == ["Y", "es", "<end>"]
+
+
+def test_a_worker_may_begin_late_to_say_which_logprobs_are_the_contents() -> None:
+    deltas = [
+        pb.Delta(reasoning="h", logprobs=[entry("hm")]),
+        pb.Delta(reasoning="m", logprobs=[entry("<end>")], in_text=[False, False]),
+        pb.Delta(text="Yes", logprobs=[entry("Yes")], in_text=[True]),
+    ]
+    told = whole([*deltas, end()])["choices"][0]["logprobs"]["content"]
+    assert [one["token"] for one in told] == ["Yes"]
+
+
 def test_logprobs_of_parts_of_characters() -> None:
     entry = pb.TokenLogprob(token="é".encode()[:1], logprob=float("-inf"))
-    token = whole([pb.Delta(logprobs=[entry]), end()])["choices"][0]["logprobs"]["content"][0]
+    deltas = [pb.Delta(logprobs=[entry]), pb.Delta(text="é", in_text=[True]), end()]
+    token = whole(deltas)["choices"][0]["logprobs"]["content"][0]
     assert token == {"token": "\ufffd", "logprob": -9999.0, "bytes": [195], "top_logprobs": []}
 
 

@@ -239,6 +239,7 @@ class _Choice:
             self._limit = request.stop.max_tokens
         # Of choice 0 and its first delta, as workers do it.
         self._prompt = _prompt(request) if request.output.prompt_logprobs and index == 0 else []
+        self._is_chat = request.HasField("chat")
         self._all = [*script.reasoning, *script.tokens]
         self._bytes = 0
         for resumed in request.resume.choices:
@@ -285,6 +286,8 @@ class _Choice:
         if self._output.logprobs:
             entry = delta.logprobs.add(token_id=token, token=text.encode(), logprob=-0.5)
             self._likeliest(entry)
+            if self._is_chat:
+                delta.in_text.append(place >= len(self._script.reasoning))
 
     def _likeliest(self, entry: pb.TokenLogprob) -> None:
         for rank in range(self._output.top_logprobs):

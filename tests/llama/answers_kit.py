@@ -80,6 +80,8 @@ def add(whole: pb.Delta, delta: pb.Delta) -> None:
         assert piece.index == len(whole.tool_calls) - 1
         whole.tool_calls[-1].arguments_json += piece.arguments_json
     whole.token_ids.extend(delta.token_ids)
+    whole.logprobs.extend(delta.logprobs)
+    whole.in_text.extend(delta.in_text)
     whole.completion_tokens = delta.completion_tokens
     whole.delivered_bytes = delta.delivered_bytes
     if delta.HasField("finish"):

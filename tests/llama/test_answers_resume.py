@@ -15,8 +15,14 @@ from tests.llama.answers_kit import EVERYTHING, VOCABULARY, add, answer, asked, 
 from tests.llama.fake_runtime import BOS, FakeRuntime
 
 
-async def test_resumed_behind_every_delta_it_says_the_rest_with_the_same_ids(start):
-    one = job(asked())
+@pytest.mark.parametrize("logprobs", [False, True])
+async def test_resumed_behind_every_delta_it_says_the_rest_with_the_same_ids(start, logprobs):
+    def request() -> pb.GenerateRequest:
+        made: pb.GenerateRequest = asked()
+        made.output.logprobs = logprobs
+        return made
+
+    one = job(request())
     (whole,) = (await answer(start, one, EVERYTHING)).values()
     runtime = FakeRuntime(script=EVERYTHING)
     runtime.permits = threading.Semaphore(0)
@@ -32,7 +38,7 @@ async def test_resumed_behind_every_delta_it_says_the_rest_with_the_same_ids(sta
     assert len(cuts) > 50
     engine = start(FakeRuntime(script=EVERYTHING))
     for before in cuts[:-1]:
-        made = asked()
+        made = request()
         made.resume.choices.add(
             index=0, token_ids=before.token_ids, delivered_bytes=before.delivered_bytes
         )
@@ -43,6 +49,8 @@ async def test_resumed_behind_every_delta_it_says_the_rest_with_the_same_ids(sta
             delta = requests.delta(0, gained, VOCABULARY).delta
             add(before, delta)
         assert before == whole
+    own = [e for e, own in zip(whole.logprobs, whole.in_text, strict=False) if own]
+    assert b"".join(entry.token for entry in own).decode() == (whole.text if logprobs else "")
 
 
 class Beginning(FakeRuntime):

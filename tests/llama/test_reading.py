@@ -14,6 +14,7 @@ from services.llama.stream import CallPiece, Said, joined
 from services.llama.thoughts import Thoughts
 from services.llama.trigger import Trigger
 from tests.llama.fake_runtime import FakeVocabulary
+from tests.llama.formats.cases import CASES
 
 TOOLS = (Tool("get_weather", {"type": "object", "properties": {"city": {"type": "string"}}}),)
 HERMES = Reading(by_name("hermes"), TOOLS)
@@ -105,6 +106,58 @@ def test_stop_strings_are_looked_for_in_the_content():
     whole, read = said(pieces(only_call), stops=("stop",))
     assert read.matched is None
     assert whole.calls[0].arguments == '{"city": "stop"}'
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("size", [1, 4])
+def test_which_tokens_the_content_is_of(case, size):
+    reading = Reading(by_name(case.family), case.tools, begun=case.prompt)
+    for stops in ((), ("e",), ("nothing of this",)):
+        tokens = pieces(case.text, size)
+        text = AnswerText(reading, stops, owned=True)
+        given, owned, told = [], [], ""
+        for token in tokens:
+            if text.matched is None:
+                given.append(token)
+                text.feed(token)
+                gained = text.take()
+                told += gained.text
+                owned += gained.owned
+                # Said as soon as it is shown, and of all that is decided.
+                assert len(owned) <= len(given)
+                assert bool(told) == any(owned)
+        if text.matched is None:
+            text.finish(cut_off=case.reason == "length")
+            gained = text.take()
+            told += gained.text
+            owned += gained.owned
+            assert len(owned) == len(given)
+        said = b"".join(token for token, own in zip(given, owned, strict=False) if own).decode(
+            errors="replace"
+        )
+        letters = iter(said)
+        assert all(letter in letters for letter in told)
+        if size == 1:
+            assert said == told
+
+
+def test_every_token_of_a_character_is_of_the_content():
+    text = AnswerText(HERMES, (), owned=True)
+    for token in [
+        b"<think>",
+        b"\xc3\xa9",
+        b"</think>",
+        b"",
+        b"\xf0\x9f",
+        b"\x90\xab",
+        b"",
+        b"\xc3",
+    ]:
+        text.feed(token)
+    text.finish(cut_off=True)
+    whole = text.take()
+    assert whole.text == "\U0001f42b\ufffd"
+    assert whole.owned == [False, False, False, False, True, True, False, True]
 
 
 def test_without_tools_calls_are_content():

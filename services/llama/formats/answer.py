@@ -78,7 +78,7 @@ class Answer:
             pattern = found.next_end if reader.ended else found.next
             match = pattern.search(reader.text, reader.at)
             end = match.start() if match else len(reader.text)
-            self._output.content(reader.text[reader.at : end])
+            self._output.content(reader.text[reader.at : end], reader.tell())
             reader.at = end
             if reader.ended or (match and match.lastgroup):
                 return match
@@ -109,7 +109,7 @@ class Answer:
                     self._fresh, self._drop = True, bool(meaning) or not self._output.said
         if not is_call:
             reader.seek(end)
-            self._output.content(reader.since(start))
+            self._output.content(reader.since(start), start)
             self._fresh = False
             reader.mark = None
 

@@ -39,7 +39,8 @@ class Messages:
         """From a message's head to the next one's, or to the end."""
         reader, output, shape = self._reader, self._output, self._shape
         self._next = False
-        start = reader.mark = reader.tell()
+        start = reader.tell()
+        reader.mark = begun = start - len(self._begun)
         kind, name, id_ = yield from self._head()
         head = reader.since(start)
         reader.mark = None
@@ -52,13 +53,13 @@ class Messages:
             yield from self._text(thought=True)
             output.thinking = ""
         elif kind != "content":
-            output.content(self._begun + head)
+            output.content(self._begun + head, begun)
             yield from self._text(end=True)
         elif not head:
             # What looked like the beginning of a head is none.
             for text in shape.heads:
                 if (yield from reader.take(text)):
-                    output.content(text)
+                    output.content(text, start)
                     break
         while not self._next and not (reader.ended and reader.at == len(reader.text)):
             yield from self._text()
@@ -86,17 +87,17 @@ class Messages:
     def _text(self, *, thought: bool = False, end: bool = False) -> Steps[None]:
         """The text up to behind the message's end, or to the next message. `end`: its end is text."""
         reader, shape = self._reader, self._shape
-        write = self._output.thought if thought else self._output.content
         while True:
             pattern = self._found.next_end if reader.ended else self._found.next
             match = pattern.search(reader.text, reader.at)
             at = match.start() if match else len(reader.text)
-            write(reader.text[reader.at : at])
+            self._write(reader.text[reader.at : at], thought=thought)
             reader.at = at
             marker = match["full"] if match else None
             if marker in shape.ends and match:
+                if end:
+                    self._write(marker, thought=thought)
                 reader.at = match.end()
-                write(marker if end else "")
                 return
             if marker and match:
                 self._next = True
@@ -106,3 +107,10 @@ class Messages:
             if reader.ended:
                 return
             yield
+
+    def _write(self, text: str, *, thought: bool) -> None:
+        """What is next."""
+        if thought:
+            self._output.thought(text)
+        else:
+            self._output.content(text, self._reader.tell())

@@ -12,6 +12,8 @@ class Content:
     """A piece of the answer."""
 
     text: str
+    # Where it stands: characters of the model's text before it.
+    place: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

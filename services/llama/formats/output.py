@@ -21,7 +21,18 @@ _Kind = Literal["content", "thought", "arguments"]
 class Output:
     """The events of an output, those of one kind in a row as one."""
 
-    __slots__ = ("_events", "_kind", "_pieces", "calls", "late", "said", "thinking", "tools")
+    __slots__ = (
+        "_end",
+        "_events",
+        "_kind",
+        "_pieces",
+        "_place",
+        "calls",
+        "late",
+        "said",
+        "thinking",
+        "tools",
+    )
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         self.tools = {tool.name: tool for tool in tools}
@@ -37,6 +48,8 @@ class Output:
         # The text that is growing, and what it is.
         self._pieces: list[str] = []
         self._kind: _Kind | None = None
+        # Where it stands, if it is content.
+        self._place = self._end = 0
 
     def take(self) -> list[Event]:
         """All events since the last time."""
@@ -44,9 +57,14 @@ class Output:
         events, self._events = self._events, []
         return events
 
-    def content(self, text: str) -> None:
+    def content(self, text: str, place: int) -> None:
+        """`place`: where the text stands, as told by the reader."""
         if text:
             self.said = True
+            if self._kind != "content" or place != self._end:
+                self._settle()
+                self._place = place
+            self._end = place + len(text)
             self._grow("content", text)
 
     def thought(self, text: str) -> None:
@@ -79,7 +97,7 @@ class Output:
         self._pieces.clear()
         match self._kind:
             case "content":
-                self._events.append(Content(text))
+                self._events.append(Content(text, self._place))
             case "thought":
                 self._events.append(Thought(text))
             case "arguments":

@@ -39,14 +39,15 @@ class Parser:
         the reasoning if it is forced; with it the beginning of an answer that is to be continued.
         Nothing of a user may be in it.
         """
-        self._reader = Reader()
+        channels = family.channels
+        begun = texts.behind_start(channels, prompt) if channels is not None else ""
+        # Places are those of the model's own text.
+        self._reader = Reader(before=len(begun))
         self._output = Output(tools)
         self._done = False
         wanted = {"tools": bool(tools), "reasoning": reasoning}
-        begun = ""
-        if family.channels is not None:
+        if channels is not None:
             self._steps = Messages(self._reader, self._output, family, **wanted).run()
-            begun = texts.behind_start(family.channels, prompt)
         else:
             opened = texts.reasoning_open(family, prompt)
             wrapper = texts.wrapper_open(family, prompt)
@@ -63,6 +64,11 @@ class Parser:
     def thinking(self) -> str:
         """In the midst of thoughts: the text that would end them. Else ""."""
         return self._output.thinking
+
+    @property
+    def settled(self) -> int:
+        """Characters of the model's text of which it is certain what they are."""
+        return self._reader.settled
 
     def ended_thoughts(self, end: str) -> None:
         """`end`, just fed, was not the model's: it may write it itself where it would have.

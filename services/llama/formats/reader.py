@@ -26,7 +26,8 @@ class Reader:
 
     __slots__ = ("_dropped", "at", "cut_off", "ended", "mark", "text")
 
-    def __init__(self) -> None:
+    def __init__(self, before: int = 0) -> None:
+        """`before`: characters of the text that count as if they stood before its beginning."""
         self.text = ""
         # Where it is read, in `text`.
         self.at = 0
@@ -36,7 +37,7 @@ class Reader:
         # Where one may want to go back to, as told by `tell`.
         self.mark: int | None = None
         # Characters that were read and are gone.
-        self._dropped = 0
+        self._dropped = -before
 
     def add(self, text: str) -> None:
         """More text."""
@@ -48,6 +49,11 @@ class Reader:
     def tell(self) -> int:
         """Where it is read, from the beginning of all text."""
         return self._dropped + self.at
+
+    @property
+    def settled(self) -> int:
+        """The place before which nothing is read again."""
+        return self.tell() if self.mark is None else self.mark
 
     def seek(self, place: int) -> None:
         """Back to a place, not before `mark`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import ResponseInputItemParam
 from pydantic import TypeAdapter
@@ -271,7 +271,6 @@ CONVERSATIONS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(CONVERSATIONS, st.integers(2, 100), st.data())
 def test_what_is_left_is_a_conversation(kinds: list[str], tokens: int, data: Any) -> None:
     made: list[Any] = []

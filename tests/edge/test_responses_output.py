@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import Response
 
@@ -95,7 +95,6 @@ REASONS = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(turns(), REASONS, st.booleans())
 def test_events_and_the_whole_tell_the_same(
     said: list[list[pb.Delta]], reason: Any, seal: bool
@@ -110,7 +109,6 @@ def test_events_and_the_whole_tell_the_same(
     assert Response.model_validate(response).output_text == "".join(delta.text for delta in deltas)
 
 
-@settings(deadline=None)
 @given(turns(), st.data())
 def test_how_deltas_are_cut_makes_no_difference(said: list[list[pb.Delta]], data: Any) -> None:
     deltas = [delta for part in said for delta in part]
@@ -270,13 +268,11 @@ def test_logprobs_are_those_of_the_text() -> None:
     assert tokens(whole(held)["output"][1]["content"][0]) == []
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_sealed_thoughts_open_again(said: str) -> None:
     assert sealed.opened(sealed.closed(said)) == said
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40), st.data())
 def test_what_was_not_sealed_here_stays_closed(given_text: str, data: Any) -> None:
     assert sealed.opened(given_text) is None

@@ -88,7 +88,7 @@ def joined(chunks: list[Any]) -> Any:
 
 
 # A loaded machine takes as long as it takes.
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite

@@ -243,7 +243,7 @@ def choice_of(chat: pb.ChatInput) -> Any:
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": named}}
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(CHAT)
 def test_chat(body: Json) -> None:
     text = json.dumps({"model": "m", **body}).encode()

@@ -215,7 +215,7 @@ def blocks_of(message: pb.Message) -> list[Json]:
     return said
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(asked())
 def test_messages(body: Json) -> None:
     text = json.dumps({"model": "m", **body}).encode()

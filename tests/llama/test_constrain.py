@@ -27,7 +27,7 @@ from tests.llama.fake_runtime import BOS, EOS, FakeVocabulary
 
 SEEDS = st.integers(0, 2**32)
 # A random answer takes up to a second where the cores are busy.
-answers = settings(max_examples=40, deadline=None)
+answers = settings(max_examples=40)
 POINT = schema(
     {
         "type": "object",

@@ -95,7 +95,7 @@ def test_texts_of_a_grammar(source: str, yes: list[str], no: list[str]):
     assert [text for text in no if takes(grammar(source), text)] == []
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_an_answer_by_a_grammar_for_json_is_json(seed):
     text = answer(compiled(grammar(JSON)), seed)
@@ -168,7 +168,7 @@ class Language:
         return frozenset(a + b for a in first for b in second if len(a + b) <= LENGTH)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(RULES)
 def test_exactly_the_texts_of_the_grammar_can_come(bodies):
     expected = Language(bodies).texts

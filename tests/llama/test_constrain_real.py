@@ -22,7 +22,7 @@ from tests.llama.test_constrain_schema import PERSON, check
 pytestmark = pytest.mark.real
 
 SEEDS = st.integers(0, 2**32)
-answers = settings(max_examples=15, deadline=None)
+answers = settings(max_examples=15)
 
 
 @pytest.fixture(scope="module")

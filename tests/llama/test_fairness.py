@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.llama.fairness import DECODE_COST, Fairness
@@ -71,7 +71,6 @@ def test_it_does_not_remember_everyone_for_ever():
     assert len(fairness._debts) <= 1024
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 50), min_size=1, max_size=9),
     st.lists(st.integers(1, 50), min_size=1, max_size=9),

@@ -248,7 +248,7 @@ def test_a_tensor_of_rows_that_are_no_blocks(tmp_path):
 
 
 @given(at=st.integers(0, 300), change=st.binary(min_size=1, max_size=12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_damaged_header_is_one_line_or_a_header(at, change):
     with tempfile.TemporaryDirectory() as folder:
         path = write(

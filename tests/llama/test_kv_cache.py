@@ -235,7 +235,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert all(slot in self.kv._slots for slot, held in self.runtime.cache.items() if held)
 
 
-CacheMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+CacheMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
 TestKvCache = CacheMachine.TestCase
 
 

@@ -81,7 +81,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert len(self.ledger.spans(slot)) == runs
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=30)
 TestLedger = LedgerMachine.TestCase
 
 

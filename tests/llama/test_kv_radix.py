@@ -100,5 +100,5 @@ class TreeMachine(RuleBasedStateMachine):
         assert self.tree.nodes() == len(ends - {()})
 
 
-TreeMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+TreeMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=25)
 TestPrefixTree = TreeMachine.TestCase

@@ -136,7 +136,7 @@ def test_a_token_costs_the_same_however_long_the_text_is():
         assert worst < 11 * 2 * 33
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 4),
     st.integers(1, 12),

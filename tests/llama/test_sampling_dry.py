@@ -29,7 +29,7 @@ def expected(dry: Dry, history: list[int]) -> list[float]:
     return result
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     history=st.lists(st.integers(0, 8), max_size=60) | st.lists(st.integers(0, 2), max_size=60),
     breakers=st.lists(st.sampled_from(BREAKERS), max_size=3),

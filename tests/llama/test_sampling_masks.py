@@ -48,7 +48,7 @@ def chosen(logits: Logits, params: SamplingParams, *arguments: Any, count: int =
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     size=st.integers(2, 300),
     words=st.integers(-2, 2),

@@ -89,7 +89,6 @@ def some_params(rng: random.Random) -> SamplingParams:
     )
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 80), st.data())
 def test_any_combination_draws_from_the_distribution_of_the_definitions(seed, size, data):
     rng = random.Random(seed)
@@ -168,7 +167,7 @@ def test_the_ways_through_a_large_vocabulary_draw_as_the_definitions_say(params,
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("xtc", [None, Xtc(1, 0.1)])
 @given(st.integers(0, 2**32))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_mirostat_learns_as_its_definition_says(version, xtc, seed):
     rng = random.Random(seed)
     params = SamplingParams(

@@ -64,7 +64,7 @@ def situations(draw):
     return running, limits
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(situations())
 def test_a_batch_fits_and_serves_everyone_in_order(situation):
     running, limits = situation
@@ -105,7 +105,7 @@ def test_a_batch_fits_and_serves_everyone_in_order(situation):
         assert prefill or begun > limits.tile // 2 or drafts < begun or begun == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(situations())
 def test_the_oldest_of_the_highest_priority_always_advances(situation):
     running, limits = situation
@@ -120,7 +120,6 @@ def test_the_oldest_of_the_highest_priority_always_advances(situation):
     assert first.id in {item.id for item in work}
 
 
-@settings(deadline=None)
 @given(situations())
 def test_who_gives_way_is_worth_less_than_who_stays_and_no_more_do_than_needed(situation):
     running, limits = situation
@@ -134,7 +133,6 @@ def test_who_gives_way_is_worth_less_than_who_stays_and_no_more_do_than_needed(s
         assert union(c.spans for c in fewer) + decodes + 1 > limits.cells
 
 
-@settings(deadline=None)
 @given(situations(), st.data())
 def test_a_place_is_made_by_as_few_stalled_ones_as_that_takes(situation, data):
     running, limits = situation
@@ -218,7 +216,7 @@ class Lives:
             self.running[item.id] = replace(old, cached=cached, length=length, spans=spans)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(1, 30), st.integers(-1, 1)), min_size=1, max_size=12),
     all_limits(),

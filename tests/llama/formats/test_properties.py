@@ -66,7 +66,7 @@ def joined(parser: Parser, pieces: list[str], reason: Literal["stop", "length"])
 
 
 @pytest.mark.parametrize("family", names())
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_streamed_equals_whole(family, data):
     text = data.draw(texts(family))
@@ -93,7 +93,7 @@ def test_streamed_equals_whole(family, data):
 
 
 @pytest.mark.parametrize("family", names())
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_no_word_is_lost(family, data):
     text = data.draw(texts(family))
@@ -107,7 +107,7 @@ def test_no_word_is_lost(family, data):
 
 
 @pytest.mark.parametrize("family", names())
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_without_tools_and_reasoning_all_is_content(family, data):
     description = by_name(family)
@@ -130,7 +130,7 @@ def _bodies() -> dict[str, Elements | Literals | Tagged]:
 
 
 @pytest.mark.parametrize(("family", "body"), _bodies().items(), ids=str)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_arguments_that_are_made_json_are_json(family, body, data):
     start = next(

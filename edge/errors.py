@@ -339,13 +339,10 @@ def from_failure(failure: Failure, names: Names = CHAT) -> ApiError:
         case pb.ERROR_REASON_TEMPLATE_FAILED:
             param = names.prompt
         case pb.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED:
-            param = names.prompt
-            lengths = (
-                failure.metadata.get("context_length", "?"),
-                failure.metadata.get("prompt_tokens", "?"),
-            )
+            param = names.field(failure.metadata.get("field", "")) or names.prompt
+            lengths = failure.metadata.get("context_length", "?"), _prompt_tokens(failure)
             said = names.overflow
-            message = said(*lengths) if said else context_overflow(*lengths, names.prompt)
+            message = said(*lengths) if said else context_overflow(*lengths, param)
     retry = failure.retry_after if failure.retry_after is not None else DEFAULT_RETRY_AFTER
     return ApiError(
         row.status,
@@ -355,6 +352,14 @@ def from_failure(failure: Failure, names: Names = CHAT) -> ApiError:
         code=row.code,
         retry_after=retry if row.retry else None,
     )
+
+
+def _prompt_tokens(failure: Failure) -> str:
+    """How many tokens a prompt has that does not fit, as far as the worker knows."""
+    count = failure.metadata.get("prompt_tokens", "")
+    if failure.metadata.get("lower_bound") == "true" and count.isdecimal():
+        return f"more than {int(count) - 1}"
+    return count or "?"
 
 
 def context_overflow(context_length: str, prompt_tokens: str, param: str = "messages") -> str:

@@ -49,7 +49,7 @@ class Inputs:
         Cut, it keeps what stands after it. Raises ContextLengthExceeded and InvalidField.
         """
         before, after = self._joining.before, self._joining.after
-        inner = self._tokenize(text, truncate=truncate)
+        inner = self._tokenize(field, text, truncate=truncate)
         room = self._context - len(before) - len(after)
         if truncate:
             inner = inner[: max(0, room)]
@@ -65,9 +65,9 @@ class Inputs:
         if self._joining.template is None:
             tokens = [
                 *self._joining.pair_begin,
-                *self._tokenize(query),
+                *self._tokenize("query", query),
                 *self._joining.between,
-                *self._tokenize(document),
+                *self._tokenize(field, document),
                 *self._joining.pair_end,
             ]
             return self._checked(field, tokens)
@@ -78,10 +78,10 @@ class Inputs:
             else:
                 # With the template's words around it: a space belongs to the word after it.
                 text = _PLACES.sub(lambda found: given[found.group()], piece)
-                tokens += self._tokenize(text)
+                tokens += self._tokenize(field, text)
         return self._checked(field, tokens)
 
-    def _tokenize(self, text: str, *, truncate: bool = False) -> list[int]:
+    def _tokenize(self, field: str, text: str, *, truncate: bool = False) -> list[int]:
         """Control tokens' texts are letters here: the texts are a user's."""
         if self._joining.covers:
             data = text.encode()
@@ -91,12 +91,13 @@ class Inputs:
                 text = text if len(data) <= most else data[:most].decode("utf-8", "ignore")
             elif len(data) // longest > self._context:
                 # Some texts take time that grows with the square of their length.
-                raise ContextLengthExceeded(len(data) // longest, self._context)
+                least = len(data) // longest
+                raise ContextLengthExceeded(least, self._context, field=field, lower_bound=True)
         return self._vocabulary.tokenize(text, parse_special=False)
 
     def _checked(self, field: str, tokens: Sequence[int]) -> Tokens:
         if len(tokens) > self._context:
-            raise ContextLengthExceeded(len(tokens), self._context)
+            raise ContextLengthExceeded(len(tokens), self._context, field=field)
         if not tokens:
             raise InvalidField(field, "has no tokens")
         return np.array(tokens, np.int32)

@@ -159,7 +159,8 @@ class Prompts:
         try:
             self._refuse_hopeless(text.text + text.suffix)
         except ContextLengthExceeded as error:
-            raise InvalidField("text.text", str(error)) from None
+            more = f"has more than {int(error.metadata['prompt_tokens']) - 1} tokens"
+            raise InvalidField("text.text", f"{more}, the context {self._context}") from None
         return self.encode_text(text)
 
     def encode_if_hopeful(self, rendered: str) -> list[int]:
@@ -195,7 +196,7 @@ class Prompts:
         """
         least = len(text.encode()) // self._vocabulary.longest
         if least >= self._context:
-            raise ContextLengthExceeded(least, self._context)
+            raise ContextLengthExceeded(least, self._context, lower_bound=True)
 
     def render(self, chat: pb.ChatInput) -> str:
         """The conversation through the template, with marks (see template). Raises TemplateFailed."""

@@ -39,17 +39,32 @@ class InvalidField(WorkerError):
 
 
 class ContextLengthExceeded(WorkerError):
-    """The prompt alone fills the context."""
+    """The prompt alone fills the context; of several inputs the one at `field`.
+
+    `lower_bound`: it has that many tokens or more, and nobody counted them.
+    """
 
     code = grpc.StatusCode.INVALID_ARGUMENT
     reason = pb.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED
 
-    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+    def __init__(
+        self,
+        prompt_tokens: int,
+        context_length: int,
+        *,
+        field: str = "",
+        lower_bound: bool = False,
+    ) -> None:
+        count = f"more than {prompt_tokens - 1}" if lower_bound else str(prompt_tokens)
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens, the context {context_length}",
+            f"the prompt has {count} tokens, the context {context_length}",
             prompt_tokens=str(prompt_tokens),
             context_length=str(context_length),
         )
+        if field:
+            self.metadata["field"] = field
+        if lower_bound:
+            self.metadata["lower_bound"] = "true"
 
 
 class TemplateFailed(WorkerError):

@@ -115,7 +115,7 @@ def _tokens(
     # First, because looking at millions of ids would hold every other call up.
     context = model.context_length
     if context and not cut and len(ids) + free > context:
-        raise ContextLengthExceeded(len(ids), context)
+        raise ContextLengthExceeded(len(ids), context, field=field)
     checks.total(field, len(ids))
     checks.token_ids(field, ids, model.vocabulary_size)
 

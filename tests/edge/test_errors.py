@@ -6,7 +6,9 @@ import pytest
 from common.transport import Failure
 from edge import errors
 from edge.errors import ApiError
+from edge.openai import embedding_request, rerank_request
 from protos.inference.v1 import inference_pb2 as pb
+from services.worker.errors import ContextLengthExceeded
 
 C = grpc.StatusCode
 NONE = pb.ERROR_REASON_UNSPECIFIED
@@ -62,6 +64,10 @@ def test_every_reason_of_the_contract_has_a_row(reason: pb.ErrorReason.ValueType
     )
 
 
+def _embedding(given: object) -> embedding_request.EmbeddingRequest:
+    return embedding_request.read({"model": "m", "input": given})
+
+
 def test_context_overflow_names_both_numbers() -> None:
     failure = Failure(
         C.INVALID_ARGUMENT,
@@ -72,7 +78,30 @@ def test_context_overflow_names_both_numbers() -> None:
     error = errors.from_failure(failure)
     assert error.param == "messages"
     assert "4096" in error.message
-    assert "5000" in error.message
+    assert "resulted in 5000 tokens" in error.message
+
+
+@pytest.mark.parametrize(
+    ("names", "field", "param"),
+    [
+        (embedding_request.names(_embedding(["a", "b"]), 8), "inputs[1].text", "input[9]"),
+        (embedding_request.names(_embedding([[1], [2]])), "inputs[1].tokens.ids", "input[1]"),
+        (embedding_request.names(_embedding("a")), "inputs[0].text", "input"),
+        (rerank_request.names(4), "documents[2]", "documents[6]"),
+        (rerank_request.names(), "query", "query"),
+        (errors.CHAT, "tokens.ids", "messages"),
+    ],
+)
+def test_context_overflow_of_one_of_several_whose_length_nobody_knows(
+    names: errors.Names, field: str, param: str
+) -> None:
+    fault = ContextLengthExceeded(5000, 4096, field=field, lower_bound=True)
+    error = errors.from_failure(fault.failure(), names)
+    assert error.param == param
+    assert error.message.startswith(
+        f"This model's maximum context length is 4096 tokens. However, your {param} resulted in "
+        "more than 4999 tokens."
+    )
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,25 @@ def test_too_long_is_refused_with_both_lengths(length):
         return
     with pytest.raises(ContextLengthExceeded) as caught:
         inputs.text("f", text, truncate=False)
-    assert caught.value.metadata == {"prompt_tokens": "17", "context_length": "16"}
+    told = {"prompt_tokens": "17", "context_length": "16", "field": "f"}
+    assert caught.value.metadata == told
+
+
+def test_too_long_to_be_counted_is_said_to_be_longer():
+    with pytest.raises(ContextLengthExceeded) as caught:
+        made(context=2).text("f", "x" * 100, truncate=False)
+    told = {"prompt_tokens": "25", "context_length": "2", "field": "f", "lower_bound": "true"}
+    assert caught.value.metadata == told
+    assert "more than 24 tokens" in str(caught.value)
+
+
+def test_a_query_that_is_too_long_alone_is_named():
+    with pytest.raises(ContextLengthExceeded) as caught:
+        made(context=2).pair("documents[3]", "x" * 100, "d")
+    assert caught.value.metadata["field"] == "query"
+    with pytest.raises(ContextLengthExceeded) as caught:
+        made(context=2).pair("documents[3]", "q", "x" * 100)
+    assert caught.value.metadata["field"] == "documents[3]"
 
 
 def test_token_ids_are_taken_as_they_are_or_cut():

@@ -9,7 +9,7 @@ from services.llama import template as module
 from services.llama.interface import Vocabulary
 from services.llama.prompt import Prompts, detokenize
 from services.llama.template import CHATML, ChatTemplate, TemplateError, plain
-from services.worker.errors import ContextLengthExceeded, TemplateFailed
+from services.worker.errors import ContextLengthExceeded, InvalidField, TemplateFailed
 from tests.llama.fake_runtime import BOS, EOS, FakeVocabulary
 
 SPECIAL = ["<s>", "</s>", "[INST]", "NST]"]
@@ -233,6 +233,12 @@ def test_what_cannot_fit_is_not_tokenized(monkeypatch, request_):
     with pytest.raises(ContextLengthExceeded) as caught:
         Prompts(vocabulary, CHATML, context=10).made(request_)
     assert int(caught.value.metadata["prompt_tokens"]) >= 10
+    assert caught.value.metadata["lower_bound"] == "true"
+
+
+def test_what_is_only_tokenized_cannot_be_longer_than_a_prompt():
+    with pytest.raises(InvalidField, match=r"^has more than 24 tokens, the context 10$"):
+        Prompts(FakeVocabulary(), CHATML, context=10).tokenize(pb.TextInput(text="x" * 100))
 
 
 def test_what_might_fit_is_counted_in_tokens():

@@ -63,8 +63,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: _ErrorReason.ValueType  # 2
     """INVALID_ARGUMENT. The prompt alone fills the context. metadata: `prompt_tokens`,
-    `context_length`, both decimal. The first is a lower bound for texts so long that they were
-    not tokenized.
+    `context_length`, both decimal. Of texts so long that they were not tokenized, the first is a
+    lower bound, and `lower_bound` is `true`. `field` where there are several inputs: the path of
+    the one that is too long.
     """
     ERROR_REASON_TEMPLATE_FAILED: _ErrorReason.ValueType  # 3
     """INVALID_ARGUMENT. The chat template refused the messages; the status message is its own."""
@@ -99,8 +100,9 @@ in this contract's terms (`sampling.temperature`, `chat.messages[2].role`).
 """
 ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT. The prompt alone fills the context. metadata: `prompt_tokens`,
-`context_length`, both decimal. The first is a lower bound for texts so long that they were
-not tokenized.
+`context_length`, both decimal. Of texts so long that they were not tokenized, the first is a
+lower bound, and `lower_bound` is `true`. `field` where there are several inputs: the path of
+the one that is too long.
 """
 ERROR_REASON_TEMPLATE_FAILED: ErrorReason.ValueType  # 3
 """INVALID_ARGUMENT. The chat template refused the messages; the status message is its own."""

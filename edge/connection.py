@@ -110,8 +110,8 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Logs failures of this process; a body that cannot be decoded is the client's."""
-        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+        """Logs failures of this process: a body that cannot be decoded, or a hang-up, is none."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError | ConnectionError):
             super().log_exception(*args, **kw)
 
     def _stop_clock(self) -> None:

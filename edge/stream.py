@@ -26,7 +26,7 @@ _SMALL: Final = 16 * 2**10
 MAX_PENDING_BYTES: Final = 64 * 2**10
 
 
-class ClientGoneError(Exception):
+class ClientGoneError(ConnectionError):
     """The client does not read, or its connection is lost: nothing can be told to it."""
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 from itertools import count
 from typing import Any
+from unittest.mock import AsyncMock
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from edge.pace import MOST_MS, Pace
 from protos.inference.v1 import inference_pb2 as pb
@@ -211,6 +215,17 @@ async def test_a_body_that_cannot_be_decoded_is_no_failure_of_ours(
     answer = await raw(edge, head.encode() + b"\r\n\r\n" + body)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]["type"] == "invalid_request_error"
+    assert not caplog.records
+
+
+async def test_a_hang_up_that_a_write_finds_is_no_failure(
+    edge: RunningEdge, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = AsyncMock(side_effect=ConnectionResetError("Cannot write to closing transport"))
+    monkeypatch.setattr(web.StreamResponse, "write", failing)
+    with contextlib.suppress(aiohttp.ClientError, ValueError):
+        await edge.post(stream=True)
+    failing.assert_awaited()
     assert not caplog.records
 
 

@@ -15,11 +15,11 @@ from prometheus_client.registry import Collector
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import answers, description, plan, requests, resident
+from services.llama.arrival import Arrival
 from services.llama.best_of import BestOf
 from services.llama.config import LlamaSettings
 from services.llama.embedder import EmbedMetrics
 from services.llama.engine import Engine, EngineLimits
-from services.llama.job import Job
 from services.llama.load import Metrics
 from services.llama.media.reader import MediaMetrics, MediaReader
 from services.llama.prompt import detokenize
@@ -37,8 +37,9 @@ from services.worker.errors import (
     TemplateFailed,
 )
 
-# A rendering ends itself before that (template.MAX_SECONDS); this is for what cannot.
-_PROMPT_SECONDS = 10.0
+# A rendering ends itself before that (template.MAX_SECONDS); this is for what cannot, and for a
+# million tokens that may be resumed.
+_PROMPT_SECONDS, _RESUME_SECONDS = 10.0, 60.0
 _PROMPT_THREADS = 2
 # How long `stop` waits for what these threads still do.
 _STOP_SECONDS = 5.0
@@ -245,21 +246,22 @@ class LlamaBackend(Backend):
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         """Yields started, deltas, finished."""
         async with self._place() as there:
-            job = await self._job(there, request, call)
+            arrival = await self._arrival(there, request, call)
+            job = arrival.job
             if job.layout:
                 # Encoding takes seconds, and nothing can be the caller's mistake from here on.
                 yield requests.started(self.model().identity, job)
             async with (
                 there.media.encoded(job, request.chat) as ready,
-                aclosing(self._events(there, request, ready)) as events,
+                aclosing(self._events(there, request, arrival.become(ready))) as events,
             ):
                 async for event in events:
                     yield event
 
-    async def _job(self, there: Resident, request: pb.GenerateRequest, call: Call) -> Job:
+    async def _arrival(self, there: Resident, request: pb.GenerateRequest, call: Call) -> Arrival:
         defaults = self.model().default_sampling
 
-        def work() -> Job:
+        def work() -> Arrival:
             prompt, layout = there.media.placed(there.prompts.made(request), request)
             if not prompt.tokens:
                 raise InvalidField("input", "the prompt has no tokens")
@@ -268,25 +270,23 @@ class LlamaBackend(Backend):
             grammar, reading, ends = answers.expected(
                 request, prompt, there.loaded.constraints, there.vocabulary
             )
-            return requests.job(
+            job = requests.job(
                 request, prompt.tokens, defaults, call.deadline, grammar, reading, ends, layout
             )
+            return there.generator.arriving(job)
 
-        return await self._prompt(work)
+        resumes = request.HasField("resume")
+        return await self._prompt(work, _RESUME_SECONDS if resumes else _PROMPT_SECONDS)
 
     async def _events(
-        self, there: Resident, request: pb.GenerateRequest, job: Job
+        self, there: Resident, request: pb.GenerateRequest, arrival: Arrival
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
-        engine = there.engine
-        assert engine is not None, "the chassis lets only through what the model can"
-        streams = engine.submit(job)
+        engine, job = there.generator, arrival.job
+        streams = engine.submit(arrival)
         streams.interval = request.output.min_delta_interval.ToNanoseconds() / 1e9
         ended: dict[int, tuple[int, Ended]] = {}
-        best = (
-            BestOf(requests.choices(request))
-            if len(job.choices) > requests.choices(request)
-            else None
-        )
+        wanted = requests.choices(request)
+        best = BestOf(wanted) if len(job.choices) > wanted else None
         try:
             if not job.layout:
                 # Said while it waits, too.
@@ -383,10 +383,10 @@ class LlamaBackend(Backend):
         retry_after = min(_MOST_RETRY, max(_LEAST_RETRY, interval or 1.0))
         raise QueueFull("the waiting queue is full", retry_after=retry_after)
 
-    async def _prompt(self, work: Callable[[], T]) -> T:
+    async def _prompt(self, work: Callable[[], T], seconds: float = _PROMPT_SECONDS) -> T:
         async with self._turns:
             try:
-                return await asyncio.wait_for(self._in_thread(work), _PROMPT_SECONDS)
+                return await asyncio.wait_for(self._in_thread(work), seconds)
             except TimeoutError:
                 raise TemplateFailed("making the prompt takes too long") from None
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import structlog
 
 from services.llama import host
+from services.llama.arrival import Arrival, arriving
 from services.llama.drafting.drafter import Drafter
 from services.llama.interface import DecodeError, Logits, NoRoomError, Runtime
 from services.llama.job import Job
@@ -63,9 +64,7 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Submit:
-    job: Job
-    streams: Streams
-    arrived: float
+    arrival: Arrival
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,21 +145,26 @@ class Engine:
         """Starts the thread."""
         self._thread.start()
 
-    def submit(self, job: Job) -> Streams:
-        """Queues a job. The caller has checked that its prompt is shorter than the context."""
-        news = asyncio.Event()
-        choices = []
-        for choice in job.choices:
-            resumed = job.resumed.get(choice)
-            taken = len(resumed.token_ids) if resumed is not None else 0
-            choices.append(Stream(self._wake, choice, news, taken))
-        streams = Streams(choices, news)
-        self._inbox.put(_Submit(job, streams, self._clock()))
+    def arriving(self, job: Job) -> Arrival:
+        """What `submit` takes, on any thread; long where much is resumed.
+
+        The caller has checked that the prompt is shorter than the context. Raises InvalidField,
+        ConstraintFailed.
+        """
+        return arriving(job, self._runtime.vocabulary, self._context, self._wake)
+
+    def submit(self, arrival: Arrival | Job) -> Streams:
+        """Queues a job."""
+        if isinstance(arrival, Job):
+            arrival = self.arriving(arrival)
+        for sequence in arrival.sequences:
+            sequence.timings.arrived = self._clock()
+        self._inbox.put(_Submit(arrival))
         # Looked at after the put: either the thread still empties its inbox, or this is seen.
         if self._closed:
-            for stream in choices:
+            for stream in arrival.streams.all:
                 stream.put(EngineFailed())
-        return streams
+        return arrival.streams
 
     def cancel(self, streams: Streams) -> None:
         """Stops the work within one step and gives everything back; nothing if it has ended."""
@@ -230,9 +234,9 @@ class Engine:
 
     def _handle(self, message: _Message) -> None:
         match message:
-            case _Submit(job, streams, arrived):
-                for stream in streams.all:
-                    self._enqueue(job, stream, arrived)
+            case _Submit(arrival):
+                for sequence in arrival.sequences:
+                    self._enqueue(sequence)
             case _Cancel(streams):
                 for sequence in self._roster.everyone():
                     if sequence.stream in streams.all:
@@ -309,18 +313,11 @@ class Engine:
 
     # ------------------------------------------------------------- a sequence's comings and goings
 
-    def _enqueue(self, job: Job, stream: Stream, arrived: float) -> None:
-        try:
-            sequence = Sequence(
-                self._next_id, job, stream, self._runtime.vocabulary, self._context, arrived
-            )
-        except Exception:  # noqa: BLE001 -- its reader must hear of it
-            _log.exception("a job cannot be taken in")
-            self._outbox.append((stream, EngineFailed()))
-            return
+    def _enqueue(self, sequence: Sequence) -> None:
         if sequence.ended_before is not None:
-            self._outbox.append((stream, sequence.ended_before))
+            self._outbox.append((sequence.stream, sequence.ended_before))
             return
+        sequence.id = self._next_id
         self._roster.add(sequence)
         self._next_id += 1
 

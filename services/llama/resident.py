@@ -158,6 +158,12 @@ class Resident:
         """Longest prompt and answer together, in tokens."""
         return self.loaded.context
 
+    @property
+    def generator(self) -> Engine:
+        """The engine, for calls that the chassis lets through to models that generate."""
+        assert self.engine is not None
+        return self.engine
+
     async def stop(self) -> None:
         """Ends the threads; what still runs fails. Again does nothing."""
         if self.engine is not None:

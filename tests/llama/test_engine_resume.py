@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from protos.inference.v1 import inference_pb2 as pb
 from services.llama.job import Job, OutputParams, Resumed, StopParams
 from services.llama.sampling import Dry, Mirostat, SamplingParams, Xtc
 from services.llama.stream import Delta, Streams
+from services.worker.errors import InvalidField
+from tests.llama.constrained import compiled
 from tests.llama.fake_runtime import BOS, FakeRuntime
 
 PROMPT = list(b"Once upon a time ")
@@ -138,3 +143,39 @@ async def test_one_choice_of_several_is_resumed(start):
         again[choice] += delta.token_ids
         ended += delta.ended is not None
     assert again == whole
+
+
+@pytest.mark.parametrize("ids", [b"abd", b"x"])
+async def test_tokens_that_the_constraint_forbids_are_the_callers_mistake(start, ids):
+    grammar = compiled(pb.Constraint(regex="abc"))
+    job = Job(PROMPT, grammar=grammar, choices=(0, 1), resumed={1: Resumed(list(ids))})
+    with pytest.raises(InvalidField, match="choice 1") as caught:
+        start(FakeRuntime()).arriving(job)
+    assert caught.value.metadata == {"field": "resume.choices"}
+
+
+class Watched:
+    """A grammar and its matcher that note which thread follows how many tokens."""
+
+    def __init__(self, inner: Any, threads: Counter[str]) -> None:
+        self._inner, self._threads = inner, threads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def matcher(self) -> Watched:
+        return Watched(self._inner.matcher(), self._threads)
+
+    def accept(self, token: int) -> None:
+        self._threads[threading.current_thread().name] += 1
+        self._inner.accept(token)
+
+
+async def test_what_is_resumed_is_not_gone_through_on_the_engines_thread(start):
+    threads: Counter[str] = Counter()
+    grammar = Watched(compiled(pb.Constraint(regex="[a-z]*")), threads)
+    stop = StopParams(max_tokens=60)
+    job = Job(PROMPT, grammar=grammar, stop=stop, resumed={0: Resumed(list(b"a" * 50))})
+    engine = start(FakeRuntime())
+    await deltas(engine.submit(engine.arriving(job)))
+    assert threads == {"MainThread": 50, "engine": 10}

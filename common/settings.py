@@ -2,7 +2,8 @@
 
 A command declares one subclass of `Settings`; every field is a flag (`--ctx-size`), a variable
 (`LLAMA_CTX_SIZE`) and a key of the file (`ctx_size`), with its default and its meaning in one
-place. Unknown flags and unknown keys of the file are errors.
+place. Unknown flags and unknown keys of the file are errors; of unknown variables, which may be
+somebody else's, the log warns.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-import yaml
+import structlog
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
 
+from common import settings_file
 from common.version import VERSION
+
+_log = structlog.get_logger()
 
 # What a command that was started wrongly exits with; a supervisor does not restart it.
 EXIT_CONFIG = 2
@@ -79,8 +83,13 @@ class Settings(BaseSettings):
         """Orders the sources; the command line goes before these by itself."""
         del dotenv_settings, file_secret_settings
         path = _config_path(settings_cls)
-        yaml_source = YamlConfigSettingsSource(settings_cls, yaml_file=path) if path else None
-        return tuple(s for s in (init_settings, env_settings, yaml_source) if s is not None)
+        if path is None:
+            return init_settings, env_settings
+        try:
+            found = settings_file.read(path, settings_cls.model_fields)
+        except settings_file.FileError as error:
+            raise ConfigError(f"--config {path}: {error}") from None
+        return init_settings, env_settings, InitSettingsSource(settings_cls, found)
 
     @classmethod
     def read(cls, prog: str, argv: Sequence[str] | None = None) -> Self:
@@ -101,7 +110,7 @@ class Settings(BaseSettings):
             return cls(**sources)
         except ValidationError as error:
             raise ConfigError(_one_line(error)) from None
-        except (OSError, yaml.YAMLError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(" ".join(str(error).split())) from None
         except SystemExit as error:
             if error.code in (0, None):
@@ -109,6 +118,15 @@ class Settings(BaseSettings):
             raise ConfigError(f"wrong arguments; see {prog} --help") from None
         finally:
             _ARGV.pop(cls, None)
+
+    def warn_of_variables(self) -> None:
+        """Logs the variables that look like settings and are none. For when the log is set up."""
+        prefix = str(self.model_config.get("env_prefix", ""))
+        known = {f"{prefix}{name}".upper() for name in type(self).model_fields}
+        for name in sorted(os.environ):
+            if prefix and name.upper().startswith(prefix) and name.upper() not in known:
+                meant = {"meant": near} if (near := settings_file.near(name.upper(), known)) else {}
+                _log.warning("a variable of this name is no setting", variable=name, **meant)
 
 
 # The arguments that `read` is looking at: the file's name is needed before the file's source.
@@ -162,10 +180,6 @@ def _one_line(error: ValidationError) -> str:
     parts = []
     for item in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            # Only the file can name one: flags are refused by their parser.
-            parts.append(f"{name}: there is no such setting")
-            continue
         flag = f"--{name.replace('_', '-')}: " if name else ""
         # What a validator says is a sentence of its own.
         parts.append(f"{flag}{item['msg'].removeprefix('Value error, ')}")

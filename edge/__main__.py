@@ -26,6 +26,8 @@ def main() -> int:
         settings = EdgeSettings.read("caravan-edge")
         place = Place.of_environment()
         logs.configure("edge", settings.log_level, settings.log_format)
+        if place is None:
+            settings.warn_of_variables()
         if place is None and settings.processes > 1:
             return processes.supervise(settings, sys.argv[1:])
         uvloop.run(_serve(settings, place))

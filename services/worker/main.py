@@ -55,6 +55,7 @@ def run(
 ) -> int:
     """Serves until SIGTERM or SIGINT; a second one cuts the drain short. Returns the exit code."""
     logs.configure(prog, settings.log_level, settings.log_format)
+    settings.warn_of_variables()
     garbage.settle()
     try:
         return uvloop.run(_serve(settings, backend, on_ready))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import structlog
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -108,9 +109,19 @@ def test_a_wrong_setting_is_one_line(args: list[str], said: str):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("ctx_sice: 1\n", "ctx_sice: there is no such setting"),
+        ("ctx_sice: 1\n", "ctx_sice: there is no such setting; did you mean ctx_size?"),
+        ("ctx-size: 1\n", "ctx-size: there is no such setting; did you mean ctx_size?"),
+        ("colour: 1\n", "colour: there is no such setting"),
+        ("1: 1\n", "1: there is no such setting"),
         ("ctx_size: [\n", "parsing"),
-        ("- a\n- b\n", ""),
+        ("? [a]\n: 1\n", "unhashable"),
+        ("- a\n- b\n", "expected `name: value` lines, but it is a list"),
+        ("ctx_size\n", "expected `name: value` lines, but it is a text"),
+        ("7\n", "expected `name: value` lines, but it is a value"),
+        ("ctx_size: 1\nscale: 2\nctx_size: 3\n", "ctx_size: given twice, in lines 1 and 3"),
+        ("{scale: 1, scale: 2}\n", "scale: given twice, in lines 1 and 1"),
+        ("a: 1\n---\nb: 1\n", "single document"),
+        ("ctx_size: 2001-99-99\n", "month"),
     ],
 )
 def test_a_wrong_file_is_one_line(file: Path, text: str, said: str):
@@ -119,8 +130,38 @@ def test_a_wrong_file_is_one_line(file: Path, text: str, said: str):
     with pytest.raises(ConfigError) as caught:
         Demo.read("demo", ["--config", str(file)])
 
+    assert str(caught.value).startswith(f"--config {file}: ")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_one_line(file: Path):
+    file.write_bytes(b"ctx_size: \xff\n")
+
+    with pytest.raises(ConfigError, match=f"--config {file}: .*utf-8"):
+        Demo.read("demo", ["--config", str(file)])
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "{}\n"])
+def test_a_file_may_say_nothing(file: Path, text: str):
+    file.write_text(text)
+
+    assert Demo.read("demo", ["--config", str(file)]).ctx_size == 1
+
+
+def test_variables_that_are_no_settings_are_told_of(monkeypatch: pytest.MonkeyPatch):
+    for name in ("DEMO_CTX_SICE", "DEMO_COLOUR", "DEMO_CTX_SIZE", "DEMO_CONFIG", "OTHER_CTX"):
+        monkeypatch.setenv(name, "")
+    settings = Demo.read("demo", [])
+
+    with structlog.testing.capture_logs() as logs:
+        settings.warn_of_variables()
+
+    assert [(each["variable"], each.get("meant")) for each in logs] == [
+        ("DEMO_COLOUR", None),
+        ("DEMO_CTX_SICE", "DEMO_CTX_SIZE"),
+    ]
+    assert {each["log_level"] for each in logs} == {"warning"}
 
 
 def test_help_says_what_each_flag_is(capsys: pytest.CaptureFixture[str]):

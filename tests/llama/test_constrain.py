@@ -234,6 +234,9 @@ def test_an_ambiguous_grammar_gets_so_far_and_no_farther(monkeypatch):
         for _ in range(2000):
             following.mask()
             following.accept(ord("x"))
+    monkeypatch.setattr(matcher, "_SLOW", 1000)
+    with pytest.raises(ConstraintFailed, match="too complex"):
+        following.mask()
 
 
 DEEP = "(" * 60_000

@@ -13,10 +13,16 @@ import sys
 from argparse import Action, ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, get_args
 
 import structlog
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -70,6 +76,15 @@ class Settings(BaseSettings):
     )
 
     config: Path | None = Field(default=None, description="YAML file with settings.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _switches_are_no_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML's `yes` and `on` would be 1.
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
+            raise ValueError("Input should be a number, and is yes or no")
+        return value
 
     @classmethod
     def settings_customise_sources(

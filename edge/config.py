@@ -81,7 +81,8 @@ class EdgeSettings(Settings):
     media_hosts: Names = ()
     """Host that images are fetched from, repeatable; *.NAME: those below it, *: any; none: nothing is."""
 
-    request_timeout: float = Field(default=600.0, gt=0)
+    # Times without an end, or beyond any clock, are over at once for gRPC.
+    request_timeout: float = Field(default=600.0, gt=0, le=365 * 86400)
     """Longest a request may take in all."""
 
     admission_timeout: float = Field(default=30.0, gt=0)

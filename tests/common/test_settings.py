@@ -135,6 +135,14 @@ def test_a_wrong_file_is_one_line(file: Path, text: str, said: str):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["ctx_size", "scale"])
+def test_a_switch_is_no_number(file: Path, name: str):
+    file.write_text(f"{name}: yes\n")
+
+    with pytest.raises(ConfigError, match=f"^--{name.replace('_', '-')}: .*a number"):
+        Demo.read("demo", ["--config", str(file)])
+
+
 def test_a_file_that_is_no_text_is_one_line(file: Path):
     file.write_bytes(b"ctx_size: \xff\n")
 

@@ -157,6 +157,7 @@ async def test_a_store_that_cannot_be_is_refused() -> None:
         (["--worker", "a:1,b:2", "--port", "70000"], "--port"),
         (["--nonsense", "1"], "nonsense"),
         (["--stall-timeout", "0"], "--stall-timeout"),
+        (["--request-timeout", "inf"], "--request-timeout"),
         (["--media-hosts", "http://a.example"], "--media-hosts: 'http://a.example' is no host"),
         (["--media-hosts", "a.example,b.example:80"], "'b.example:80' is no host"),
         (["--media-hosts", "a.*"], "is no host"),

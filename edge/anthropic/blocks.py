@@ -34,6 +34,8 @@ class _Block(Part):
 class TextBlock(_Block):
     """Text."""
 
+    beside = frozenset({"citations"})
+
     type: Literal["text"]
     text: str
 
@@ -58,6 +60,8 @@ class ImageUrl(Part):
 
 class ImageBlock(_Block):
     """An image."""
+
+    beside = frozenset({"transformations"})
 
     type: Literal["image"]
     source: Annotated[Base64Image | ImageUrl, Field(discriminator="type")]
@@ -126,6 +130,8 @@ class RedactedThinkingBlock(_Block):
 class ToolUseBlock(_Block):
     """A call that the assistant made."""
 
+    beside = frozenset({"caller", "toolset_name"})
+
     type: Literal["tool_use"]
     id: ToolId
     name: Annotated[str, Field(min_length=1, max_length=200)]
@@ -144,6 +150,8 @@ ResultParts = Annotated[
 
 class ToolResultBlock(_Block):
     """What came of a call."""
+
+    beside = frozenset({"toolset_name"})
 
     type: Literal["tool_result"]
     tool_use_id: ToolId

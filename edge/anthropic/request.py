@@ -21,6 +21,10 @@ MAX_INT32 = 2**31 - 1
 class Tool(Part):
     """A tool that the client runs. None runs on this server, and none is known by its type."""
 
+    beside = frozenset(
+        {"allowed_callers", "defer_loading", "eager_input_streaming", "input_examples"}
+    )
+
     type: Literal["custom"] | None = None
     name: Name
     description: str | None = None

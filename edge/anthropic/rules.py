@@ -20,6 +20,7 @@ from edge.anthropic.blocks import (
 )
 from edge.anthropic.errors import from_validation, wrong
 from edge.anthropic.request import CountRequest, EnabledThinking, MessagesRequest, ToolChoiceTool
+from edge.openai.fields import unknown
 
 Request = TypeVar("Request", bound=CountRequest)
 Block = UserBlock | AssistantBlock
@@ -56,6 +57,9 @@ def read(
         request = kind.model_validate(body)
     except ValidationError as error:
         raise from_validation(error) from None
+    inside = unknown(request, body) if strict else None
+    if inside is not None:
+        raise wrong(".".join(map(str, inside)), "Extra inputs are not permitted")
     _tools(request)
     _messages(request)
     if request.mcp_servers:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from edge.errors import ApiError, invalid
 from edge.openai import invalid as say
-from edge.openai.fields import Part
+from edge.openai.fields import Part, unknown
 from protos.inference.v1 import inference_pb2 as pb
 
 Body = TypeVar("Body", bound=Part)
@@ -32,7 +33,10 @@ def with_model(body: dict[str, Any], default: str = "", of_path: str = "") -> di
 
 
 def validate(kind: type[Body], body: dict[str, Any], strict: bool = False) -> Body:
-    """The body as its pydantic model; `strict` refuses unknown keys. Raises ApiError 400."""
+    """The body as its pydantic model; `strict` refuses unknown keys, those of its objects last.
+
+    Raises ApiError 400.
+    """
     if strict:
         known = kind.model_fields
         aliases = {field.alias for field in known.values()}
@@ -40,9 +44,37 @@ def validate(kind: type[Body], body: dict[str, Any], strict: bool = False) -> Bo
             if name not in known and name not in aliases:
                 raise say.unknown_parameter(name)
     try:
-        return kind.model_validate(body)
+        request = kind.model_validate(body)
     except ValidationError as error:
-        raise say.from_validation(error) from None
+        raise say.from_validation(error, _exactly(kind, body, error)) from None
+    inside = unknown(request, body) if strict else None
+    if inside is not None:
+        raise say.unknown_parameter(say.path(inside))
+    return request
+
+
+def _exactly(
+    kind: type[Part], body: dict[str, Any], error: ValidationError
+) -> ValidationError | None:
+    """What would be wrong if an integer beyond 64 bits had not been parsed as a decimal number."""
+    first = error.errors(include_url=False)[0]
+    value, where = first["input"], [part for part in first["loc"] if not str(part).startswith("~")]
+    if first["type"] != "int_type" or not isinstance(value, float) or abs(value) < 2**63:
+        return None
+    try:
+        kind.model_validate(_with(body, where, int(value)))
+    except ValidationError as exact:
+        return exact if exact.errors()[0]["loc"] == first["loc"] else None
+    return None
+
+
+def _with(given: Any, where: Sequence[int | str], value: Any) -> Any:
+    """A copy with the value there."""
+    if not where:
+        return value
+    copied: Any = given.copy()
+    copied[where[0]] = _with(given[where[0]], where[1:], value)
+    return copied
 
 
 def only_if_enabled(field: str, switch: str) -> ApiError:

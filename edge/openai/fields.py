@@ -6,11 +6,13 @@ Unions are chosen by callable discriminators whose tags begin with `~`, so that
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
 T = TypeVar("T")
+# Characters of a client's key that an error shows.
+_LONGEST_KEY = 64
 
 
 class Part(BaseModel):
@@ -24,6 +26,39 @@ class Part(BaseModel):
         protected_namespaces=(),
         use_attribute_docstrings=True,
     )
+
+    # Keys that the API has, too, and that mean nothing here: known where unknown ones are refused.
+    # None: any key.
+    beside: ClassVar[frozenset[str] | None] = frozenset()
+
+
+def unknown(part: Part, given: Any) -> tuple[str | int, ...] | None:
+    """Where the first key is that nothing in a part knows; None if there is none.
+
+    `given` is what the part was made of.
+    """
+    if not isinstance(given, dict):
+        return None
+    fields = {field.alias or name: name for name, field in type(part).model_fields.items()}
+    for key, value in given.items():
+        if key in fields:
+            inside = _unknown_in(getattr(part, fields[key]), value)
+            if inside is not None:
+                return key, *inside
+        elif part.beside is not None and key not in part.beside and key not in fields.values():
+            return (key[:_LONGEST_KEY],)
+    return None
+
+
+def _unknown_in(made: Any, given: Any) -> tuple[str | int, ...] | None:
+    if isinstance(made, Part):
+        return unknown(made, given)
+    if isinstance(made, list) and isinstance(given, list):
+        for at, (one, raw) in enumerate(zip(made, given, strict=False)):
+            inside = _unknown_in(one, raw)
+            if inside is not None:
+                return at, *inside
+    return None
 
 
 class _First(FailFast):

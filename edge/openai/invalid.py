@@ -25,13 +25,19 @@ _EXPECTED: Final = {
     "model_attributes_type": "an object",
 }
 _ARRAYS_OF_OBJECTS: Final = frozenset({"messages", "tools", "functions", "tool_calls", "documents"})
+# Of a path with a client's key at its end.
+_LONGEST_NAME: Final = 160
 _QUOTED: Final = re.compile(r"'([^']*)'")
 
 
-def from_validation(error: ValidationError) -> ApiError:
-    """The first error of a validation, as OpenAI would put it (400)."""
-    first = error.errors(include_url=False)[0]
-    return describe(first["type"], path(first["loc"]), first.get("ctx", {}), first["input"], first)
+def from_validation(error: ValidationError, exact: ValidationError | None = None) -> ApiError:
+    """The first error of a validation, as OpenAI would put it (400).
+
+    `exact`: what the first would have been, had its number been parsed exactly.
+    """
+    value = error.errors(include_url=False)[0]["input"]
+    first = (exact or error).errors(include_url=False)[0]
+    return describe(first["type"], path(first["loc"]), first.get("ctx", {}), value, first)
 
 
 def path(loc: Sequence[int | str]) -> str:
@@ -55,7 +61,7 @@ def describe(
     if kind == "missing":
         return missing(param)
     if kind in _EXPECTED:
-        # Integers beyond 64 bits were parsed as floats.
+        # Integers beyond 64 bits were parsed as floats; this one has no limit of its own.
         if kind == "int_type" and isinstance(value, float) and abs(value) >= 2**63:
             if value > 0:
                 return _bound(param, "integer", True, "<=", 2**63 - 1, value)
@@ -111,7 +117,8 @@ def bad_value(param: str, value: str, supported: Sequence[str]) -> ApiError:
 
 def unknown_parameter(name: str) -> ApiError:
     """A key that does not exist, where unknown keys are refused."""
-    return invalid(f"Unknown parameter: '{name[:64]}'.", name[:64], "unknown_parameter")
+    name = name[:_LONGEST_NAME]
+    return invalid(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
 
 
 def empty_array(param: str) -> ApiError:

@@ -14,6 +14,8 @@ from edge.openai.fields import FIRST, Object, Part, StringOrArray, tagged
 class TextPart(Part):
     """Text."""
 
+    beside = frozenset({"prompt_cache_breakpoint"})
+
     type: Literal["text"]
     text: str
 
@@ -38,6 +40,8 @@ class ImageUrl(Part):
 class ImagePart(Part):
     """An image."""
 
+    beside = frozenset({"prompt_cache_breakpoint"})
+
     type: Literal["image_url"]
     image_url: ImageUrl
 
@@ -52,12 +56,16 @@ class InputAudio(Part):
 class AudioPart(Part):
     """A sound in base64."""
 
+    beside = frozenset({"prompt_cache_breakpoint"})
+
     type: Literal["input_audio"]
     input_audio: InputAudio
 
 
 class FilePart(Part):
     """A file: typed here, refused later for want of a model that reads one."""
+
+    beside = frozenset({"prompt_cache_breakpoint"})
 
     type: Literal["file"]
     file: Object
@@ -160,6 +168,8 @@ class UserMessage(Part):
 class AssistantMessage(Part):
     """What the model said; content may be null where there are calls."""
 
+    beside = frozenset({"annotations", "audio"})
+
     role: Literal["assistant"]
     content: AssistantContent | None = None
     refusal: str | None = None
@@ -172,6 +182,8 @@ class AssistantMessage(Part):
 
 class ToolMessage(Part):
     """What a tool answered."""
+
+    beside = frozenset({"name"})
 
     role: Literal["tool"]
     content: TextContent

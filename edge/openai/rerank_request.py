@@ -21,6 +21,8 @@ Text = Annotated[str, Field(min_length=1)]
 class TextDocument(Part):
     """A document with its text; what else it has comes back where documents are asked for."""
 
+    beside = None
+
     text: Text
 
 

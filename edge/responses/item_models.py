@@ -26,12 +26,16 @@ Status = Literal["in_progress", "completed", "incomplete"]
 class InputText(Part):
     """Text; `text` is what other implementations of the API call it."""
 
+    beside = frozenset({"prompt_cache_breakpoint"})
+
     type: Literal["input_text", "text"]
     text: str
 
 
 class InputImage(Part):
     """An image. There are no files here that `file_id` could name."""
+
+    beside = frozenset({"prompt_cache_breakpoint"})
 
     type: Literal["input_image"]
     image_url: str | None = None
@@ -42,6 +46,8 @@ class InputImage(Part):
 class InputFile(Part):
     """A file, by value."""
 
+    beside = frozenset({"detail", "prompt_cache_breakpoint"})
+
     type: Literal["input_file"]
     file_data: str | None = None
     file_id: str | None = None
@@ -51,6 +57,8 @@ class InputFile(Part):
 
 class OutputText(Part):
     """Text of an assistant; annotations and logprobs are of no use to it any more."""
+
+    beside = frozenset({"annotations", "logprobs"})
 
     type: Literal["output_text", "text"]
     text: str
@@ -144,6 +152,8 @@ OutputContent = StringOrArray[OutputParts]
 class SystemItem(Part):
     """Instructions."""
 
+    beside = frozenset({"phase"})
+
     type: Literal["message"] | None = None
     role: Literal["system", "developer"]
     content: TextContent
@@ -153,6 +163,8 @@ class SystemItem(Part):
 
 class UserItem(Part):
     """What the person said."""
+
+    beside = frozenset({"phase"})
 
     type: Literal["message"] | None = None
     role: Literal["user"]
@@ -181,6 +193,8 @@ class OtherMessage(Part):
 class FunctionCallItem(Part):
     """A call that the model made; `arguments` is JSON as text."""
 
+    beside = frozenset({"async", "caller", "namespace"})
+
     type: Literal["function_call"]
     call_id: CallId
     name: Annotated[str, Field(min_length=1, max_length=64)]
@@ -191,6 +205,8 @@ class FunctionCallItem(Part):
 
 class FunctionCallOutputItem(Part):
     """What the function answered."""
+
+    beside = frozenset({"caller", "name", "namespace"})
 
     type: Literal["function_call_output"]
     call_id: CallId

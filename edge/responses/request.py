@@ -27,6 +27,8 @@ from edge.responses.item_models import Input
 class FunctionTool(Part):
     """A function that the model may call; `parameters` is a JSON schema, absent: no arguments."""
 
+    beside = frozenset({"allowed_callers", "async", "defer_loading", "output_schema"})
+
     type: Literal["function"]
     name: Name
     description: str | None = None
@@ -123,6 +125,8 @@ class Reasoning(Part):
 
     There are no summaries here: what is thought is told as it is.
     """
+
+    beside = frozenset({"context", "mode"})
 
     effort: Annotated[str, Field(min_length=1, max_length=32)] | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None

@@ -221,6 +221,69 @@ def test_strict_refuses_unknown_keys_before_it_looks_at_fields() -> None:
     assert (error.value.param, error.value.code) == ("foo", "unknown_parameter")
 
 
+@pytest.mark.parametrize(
+    ("fields", "param", "limit"),
+    [
+        ({"max_tokens": 1e30}, "max_tokens", "<= 2147483647"),
+        ({"max_tokens": -1e30}, "max_tokens", ">= 1"),
+        ({"n": 2.0**64}, "n", "<= 128"),
+        ({"stop_token_ids": [1, 1e20]}, "stop_token_ids[1]", "<= 2147483647"),
+        ({"seed": 1e20}, "seed", "<= 9223372036854775807"),
+    ],
+)
+def test_integers_beyond_64_bits_have_the_limits_of_others(
+    fields: dict[str, Any], param: str, limit: str
+) -> None:
+    # As the parser gives them.
+    with pytest.raises(ApiError) as error:
+        chat_rules.read(chat_body(**fields))
+    assert error.value.param == param
+    assert f"Expected a value {limit}, but got" in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [{"role": "user", "content": "a", "foo": 1}]}, "messages[0].foo"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "foo": 1}]}]},
+            "messages[0].content[0].foo",
+        ),
+        ({"tools": [{"type": "function", "function": {"name": "f", "foo": 1}}]},
+         "tools[0].function.foo"),
+        ({"response_format": {"type": "text", "schema_": 1}}, "response_format.schema_"),
+        ({"stream_options": {"x" * 99: True}, "stream": True}, f"stream_options.{'x' * 64}"),
+    ],
+)  # fmt: skip
+def test_strict_refuses_unknown_keys_of_objects(fields: dict[str, Any], param: str) -> None:
+    chat_rules.read(chat_body(**fields))
+    with pytest.raises(ApiError) as error:
+        chat_rules.read(chat_body(**fields), strict=True)
+    assert (error.value.param, error.value.code) == (param, "unknown_parameter")
+
+
+def test_strict_takes_what_answers_and_the_api_have() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    said: dict[str, Any] = {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+    }
+    asked = {
+        "messages": [
+            {"role": "user", "content": "a"},
+            {**said, "reasoning": "b", "reasoning_content": "b", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "a", "content": "c", "name": "f"},
+        ],
+        "response_format": {
+            "type": "json_schema", "json_schema": {"name": "s", "schema": {"any": {"foo": 1}}},
+        },
+    }  # fmt: skip
+    assert chat_rules.read(chat_body(**asked), strict=True)
+
+
 def test_one_error_of_many_is_enough() -> None:
     with pytest.raises(ApiError) as error:
         chat_rules.read(chat_body(stop=[1] * 16))

@@ -133,6 +133,13 @@ def test_strict() -> None:
     assert rules.read(MessagesRequest, body)
     with pytest.raises(ApiError, match="foo: Extra inputs are not permitted"):
         rules.read(MessagesRequest, body, strict=True)
+    block = {"type": "text", "text": "a", "citations": None, "foo": 1}
+    body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": [block]}]}
+    assert rules.read(MessagesRequest, body)
+    with pytest.raises(ApiError, match=r"messages\.0\.content\.0\.foo: Extra inputs"):
+        rules.read(MessagesRequest, body, strict=True)
+    del block["foo"]
+    assert rules.read(MessagesRequest, body, strict=True)
 
 
 def test_a_message_that_is_too_long_is_cut() -> None:

@@ -145,6 +145,14 @@ def test_unknown_keys_are_refused_where_that_is_set() -> None:
     with pytest.raises(ApiError) as refused:
         rules.read(body(novelty=1), strict=True)
     assert refused.value.code == "unknown_parameter"
+    part = {"type": "output_text", "text": "a", "annotations": [], "logprobs": []}
+    said = {"type": "message", "role": "assistant", "content": [part]}
+    assert rules.read(body(input=[said]), strict=True)
+    part["novelty"] = []
+    assert rules.read(body(input=[said]))
+    with pytest.raises(ApiError) as refused:
+        rules.read(body(input=[said]), strict=True)
+    assert refused.value.param == "input[0].content[0].novelty"
 
 
 def test_the_response_says_again_what_was_asked() -> None:

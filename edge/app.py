@@ -67,8 +67,15 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
 
 
 async def _head(request: web.Request, response: web.StreamResponse) -> None:
-    # Without one aiohttp refused an expectation where no route is.
-    ctx = request.get(context.KEY) or context.begin(request)
+    ctx = request.get(context.KEY)
+    if ctx is None:
+        # aiohttp refused an expectation where no route is.
+        ctx, _ = _begin(request)
+        if isinstance(response, web.HTTPExpectationFailed):
+            told = _told(errors.unknown_expectation(), ctx)
+            response.body = told.body
+            response.headers.update(told.headers)
+            response.headers["Content-Length"] = str(told.content_length)
     response.headers.update(headers.answered(ctx))
     cors = request.app[_CORS]
     if "Origin" in request.headers:

@@ -67,7 +67,7 @@ class EdgeSettings(Settings):
     """Web page's origin that may call from a browser, as https://app.example; repeatable; *: any."""
 
     strict: bool = False
-    """Whether unknown keys of a request body are refused."""
+    """Whether unknown keys of a request body and of its objects are refused."""
 
     max_requests: int = Field(default=1024, ge=1)
     """Requests being served at once; more are refused with 503."""

@@ -43,8 +43,8 @@ async def test_expectations() -> None:
     [
         ("HEAD /v1/models", "application/json"),
         ("POST /v1/messages", "application/json"),
-        # aiohttp's own words: no route of ours refuses it.
-        ("GET /nowhere", "text/plain; charset=utf-8"),
+        ("GET /nowhere", "application/json"),
+        ("POST /nowhere", "application/json"),
     ],
 )
 async def test_a_refused_expectation_says_who_answers(asked: str, kind: str) -> None:
@@ -56,6 +56,8 @@ async def test_a_refused_expectation_says_who_answers(asked: str, kind: str) -> 
     assert "\r\nServer: caravan\r\n" in refused
     assert "\r\nx-request-id: req_" in refused
     assert ('"type":"error"' in refused) == asked.endswith("/messages")
+    if not asked.startswith("HEAD"):
+        assert json.loads(refused.split("\r\n\r\n", 1)[1])["error"]["message"]
 
 
 @pytest.mark.parametrize("path", [CHAT, "/nowhere"])

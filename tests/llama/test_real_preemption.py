@@ -35,6 +35,9 @@ def asked(text: str = "Count from 1 to 12.", **sampling: object) -> pb.GenerateR
 def everything() -> dict[str, pb.GenerateRequest]:
     story = "Write a long story about the sea and its ships."
     some = {
+        # These two go first, and have no room beside each other.
+        "long": asked(story),
+        "longer": asked(f"{story} And its whales."),
         "greedy": asked(),
         "stopped": asked(),
         "logprobs": asked(),
@@ -55,11 +58,13 @@ def everything() -> dict[str, pb.GenerateRequest]:
     some["prompt"].n = some["choices"].n = some["schema"].n = 2
     some["best"].best_of = 3
     some["adapter"].adapter = "salt"
+    for name in ("long", "longer"):
+        some[name].stop.max_tokens, some[name].stop.ignore_eos, some[name].priority = 150, True, 1
     for name in ("schema", "mirostat schema"):
         some[name].constraint.json_schema = json.dumps(SCHEMA)
     some["gbnf"].constraint.gbnf = GBNF
     for name, made in some.items():
-        made.stop.ignore_eos = name in (
+        made.stop.ignore_eos |= name in (
             "choices",
             "best",
             "penalties",

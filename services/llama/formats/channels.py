@@ -79,7 +79,8 @@ class Messages:
                 reader.seek(start)
                 continue
             name = fields.get("name", "")
-            if name in shape.nobody:
+            nameless = kind == "call" and not name.removeprefix(shape.namespace)
+            if nameless or name in shape.nobody:
                 break
             return kind, name, heads.id_of(fields)
         return "content", "", ""

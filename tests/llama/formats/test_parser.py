@@ -53,6 +53,11 @@ def test_what_came_out_depends_on_the_text_so_far(case):
         assert again == parsed, case.text[:end]
 
 
+def test_a_namespace_without_a_name_is_no_call():
+    text = "<|channel|>commentary to=functions.<|message|>{}"
+    assert parse(by_name("harmony"), text, TOOLS) == Parsed(content="{}")
+
+
 def test_every_family_has_cases():
     assert {case.family for case in CASES if case.calls} == set(names())
 

@@ -15,9 +15,7 @@ from services.worker.errors import InvalidField
 from tests.llama.constrained import answer, compiled, schema, takes
 
 SEEDS = st.integers(0, 2**32)
-answers = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
-)
+answers = settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
 SCALARS: list[Any] = [
     None, True, False, 0, -3, 17, 2.5, 0.125, "", "red", 'a "b" \\ c', "é\n", 2**53, "/", "\u2028"
 ]  # fmt: skip
@@ -197,7 +195,7 @@ PERSON: dict[str, Any] = {
 }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(SEEDS)
 def test_a_schema_as_applications_have_it(seed):
     text = answer(compiled(schema(PERSON)), seed, soft=200, hard=2000)

@@ -154,10 +154,11 @@ class Calls:
         if failed is not None:
             await _abort(context, failed)
 
-    def end_all(self, error: WorkerError) -> None:
-        """Ends every running call with this error."""
+    def end_all(self, error: WorkerError) -> int:
+        """Ends every running call with this error; how many."""
         for running in self._running:
             running.end(error)
+        return len(self._running)
 
     async def idle(self) -> None:
         """Waits until no call is running; watches do not count."""

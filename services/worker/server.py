@@ -25,8 +25,10 @@ SERVICE = pb.DESCRIPTOR.services_by_name["InferenceService"].full_name
 _LOG = structlog.get_logger()
 # Names under which health is told: the whole server, and the service.
 _HEALTH_NAMES = ("", SERVICE)
-# Seconds for ended calls to get their status out; health watchers never end by themselves.
+# Seconds for calls to get their status out, after all went well and after some were ended; health
+# watchers never end by themselves. Without the status a caller hears nothing of why.
 _FLUSH_SECONDS = 0.25
+_ENDED_FLUSH_SECONDS = 2.0
 # Seconds for calls that were ended to leave their backend.
 _LEAVE_SECONDS = 5.0
 
@@ -82,7 +84,7 @@ class WorkerServer:
         """Takes nothing new, lets running calls finish, stops all; `hurry` cuts the waiting."""
         if self._stopped.is_set():
             return
-        hurry = hurry or asyncio.Event()
+        hurry, ended = hurry or asyncio.Event(), 0
         await self._health.enter_graceful_shutdown()
         if self.calls.state is State.SERVING:
             _LOG.info("draining", calls=repr(self.calls))
@@ -91,12 +93,12 @@ class WorkerServer:
             self.calls.state = State.DRAINING
             grace = asyncio.sleep(self._settings.drain_grace)
             await _first(hurry.wait(), self.calls.idle(), grace)
-            self.calls.end_all(self.calls.draining())
+            ended = self.calls.end_all(self.calls.draining())
             await _first(self.calls.idle(), asyncio.sleep(_LEAVE_SECONDS))
             _LOG.info("drained", calls=repr(self.calls))
         self.calls.state = State.DRAINING
         self._stopped.set()
-        await self._server.stop(_FLUSH_SECONDS)
+        await self._server.stop(_ENDED_FLUSH_SECONDS if ended else _FLUSH_SECONDS)
         await self._backend.stop()
         if self._metrics_listener is not None:
             await asyncio.to_thread(self._metrics_listener.close)

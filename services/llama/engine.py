@@ -209,8 +209,9 @@ class Engine:
         # A decode can take a second: those that failed hear of it before.
         self._emit()
         if not work:
-            # One at a time: who comes meanwhile waits for no more.
-            if not self._roster.tidy():
+            # One at a time: who comes meanwhile waits for no more. The news that it is time to
+            # stop may have been taken above.
+            if not self._roster.tidy() and not self._stopping:
                 self._sleep(began)
             return
         logits = self._decode(work)

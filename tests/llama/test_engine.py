@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.llama.engine import MAX_BEHIND, MAX_FAILURES
+from services.llama.engine import MAX_BEHIND, MAX_FAILURES, Engine, EngineLimits
 from services.llama.job import Job
 from services.llama.roster import STALLED_SECONDS
 from services.llama.sampling import uniform
@@ -211,6 +211,16 @@ async def test_deadline_of_a_paused_sequence_passes_too(start):
     await until(lambda: only(stream)._error is not None)
     assert engine.load.running == 0
     assert isinstance(only(stream)._error, DeadlineExceeded)
+
+
+async def test_a_stop_that_comes_while_a_step_looks_for_news_ends_it():
+    engine = Engine(FakeRuntime(), EngineLimits(context=64, parallel=1))
+    # No thread runs yet: the news of it waits for the next step.
+    await engine.stop()
+    try:
+        await asyncio.wait_for(asyncio.to_thread(engine.step), 10)
+    finally:
+        engine._wake()
 
 
 async def test_a_failed_decode_fails_those_in_it_and_no_others(start):

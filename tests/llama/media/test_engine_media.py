@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from typing import Any
 
 import numpy as np
 
 from services.llama.job import Job, OutputParams, Resumed
 from services.llama.media.layout import Layout, Run, Shape, stand_ins
-from tests.llama.engine_kit import alone, job, only, read, read_all, until
+from tests.llama.engine_kit import Start, alone, job, read, read_all, until
 from tests.llama.fake_runtime import BOS, FakeRuntime
 
 
@@ -68,26 +69,30 @@ async def test_the_same_image_is_shared_and_another_is_not(start):
     assert other.usage.reused == 40
 
 
-async def test_a_large_image_comes_in_pieces_and_streams_go_on(start):
+async def with_a_stream(start: Start, image: Job) -> list[dict[int, int]]:
+    """Reads the image beside a stream that runs already; the batches of it."""
     runtime = FakeRuntime(cells=1024)
+    # The stream's prompt and its first token, and no more before the image has come.
+    runtime.permits = threading.Semaphore(2)
     engine = start(runtime, prefill=64, busy_prefill=16, drafts=0)
     stream = engine.submit(job("abc", tokens=60))
-    await until(lambda: only(stream).taken or only(stream)._delta)
-    image = engine.submit(pictured(cells=160, tokens=4))
-    await asyncio.gather(read(stream), read(image))
-    pieces = [batch for batch in runtime.batches if len(batch) == 2]
+    await stream.next()
+    late = engine.submit(image)
+    runtime.permits.release(10_000)
+    await asyncio.gather(read(stream), read(late))
+    return runtime.batches
+
+
+async def test_a_large_image_comes_in_pieces_and_streams_go_on(start):
+    batches = await with_a_stream(start, pictured(cells=160, tokens=4))
+    pieces = [batch for batch in batches if len(batch) == 2]
     assert len(pieces) >= 10
     assert max(max(batch.values()) for batch in pieces) <= 16
 
 
 async def test_an_image_that_must_be_whole_is_whole_and_streams_go_on(start):
-    runtime = FakeRuntime(cells=1024)
-    engine = start(runtime, prefill=64, busy_prefill=16, drafts=0)
-    stream = engine.submit(job("abc", tokens=60))
-    await until(lambda: only(stream).taken or only(stream)._delta)
-    image = engine.submit(pictured(cells=160, together=True, tokens=4))
-    await asyncio.gather(read(stream), read(image))
-    (large,) = [batch for batch in runtime.batches if 160 in batch.values()]
+    batches = await with_a_stream(start, pictured(cells=160, together=True, tokens=4))
+    (large,) = [batch for batch in batches if 160 in batch.values()]
     assert len(large) == 2, "the stream stands still"
 
 

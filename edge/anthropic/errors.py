@@ -24,6 +24,9 @@ _KINDS: Final = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+# By which the SDKs know that a conversation must be sent whole. They begin one that the server is to
+# keep without being asked, wherever they run tools.
+_NO_THREADS: Final = "thread_unsupported_request"
 # Of a message: a tag that does not exist stands in it.
 _LONGEST: Final = 1000
 
@@ -40,11 +43,10 @@ def body(error: ApiError) -> dict[str, Any]:
     if error.param and error.param not in message:
         # There is no other place for it.
         message = f"{error.param}: {message}"
-    return {
-        "type": "error",
-        "error": {"type": _KINDS.get(error.status, kind), "message": message},
-        "request_id": error.request_id or None,
-    }
+    told: dict[str, Any] = {"type": _KINDS.get(error.status, kind), "message": message}
+    if error.code == _NO_THREADS:
+        told["details"] = {"error_code": error.code}
+    return {"type": "error", "error": told, "request_id": error.request_id or None}
 
 
 def from_validation(error: ValidationError) -> ApiError:
@@ -59,6 +61,15 @@ def from_validation(error: ValidationError) -> ApiError:
 def wrong(path: str, message: str) -> ApiError:
     """400: what is at this path is wrong."""
     return invalid(f"{path}: {message}"[:_LONGEST], path)
+
+
+def no_threads() -> ApiError:
+    """400: no conversation is kept here."""
+    return invalid(
+        "thread: This server keeps no conversations: send all messages, without `thread`.",
+        "thread",
+        _NO_THREADS,
+    )
 
 
 def too_long(context_length: str, prompt_tokens: str) -> str:

@@ -144,6 +144,8 @@ class CountRequest(Part):
     # Typed here, refused where they ask for something.
     mcp_servers: list[Object] | None = None
     """Refused unless empty: this server calls nobody."""
+    compaction: Object | None = None
+    """Refused, but not where tokens are counted: this server summarizes nothing."""
 
 
 class MessagesRequest(CountRequest):
@@ -161,3 +163,5 @@ class MessagesRequest(CountRequest):
     """Accepted; there is one."""
     container: str | Object | None = None
     """Refused: nothing is executed here."""
+    thread: Object | None = None
+    """Refused, in words that make the SDKs send whole conversations: none is kept here."""

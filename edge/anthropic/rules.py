@@ -18,7 +18,7 @@ from edge.anthropic.blocks import (
     UserBlock,
     UserMessage,
 )
-from edge.anthropic.errors import from_validation, wrong
+from edge.anthropic.errors import from_validation, no_threads, wrong
 from edge.anthropic.request import CountRequest, EnabledThinking, MessagesRequest, ToolChoiceTool
 from edge.openai.fields import unknown
 
@@ -60,6 +60,9 @@ def read(
     inside = unknown(request, body) if strict else None
     if inside is not None:
         raise wrong(".".join(map(str, inside)), "Extra inputs are not permitted")
+    if isinstance(request, MessagesRequest) and request.thread is not None:
+        # First: most of the conversation may be missing.
+        raise no_threads()
     _tools(request)
     _messages(request)
     if request.mcp_servers:
@@ -196,6 +199,8 @@ def _limits(request: MessagesRequest) -> None:
             raise wrong(f"stop_sequences.{at}", "each stop sequence must contain non-whitespace")
     if request.container is not None:
         raise wrong("container", "Nothing is executed on this server")
+    if request.compaction is not None:
+        raise wrong("compaction", "This server summarizes no conversations")
     config = request.output_config
     if request.output_format is not None and config is not None and config.format is not None:
         raise wrong("output_format", "Use either `output_format` or `output_config.format`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -182,6 +182,12 @@ class MessageStop(TypedDict):
     type: Literal["message_stop"]
 
 
+class MoreDetails(TypedDict):
+    """What SDKs know how to go on from."""
+
+    error_code: Literal["thread_unsupported_request"]
+
+
 class ErrorDetails(TypedDict):
     """What is wrong: `type` is what a program reads."""
 
@@ -198,6 +204,7 @@ class ErrorDetails(TypedDict):
         "overloaded_error",
     ]
     message: str
+    details: NotRequired[MoreDetails]
 
 
 class ErrorAnswer(TypedDict):

@@ -12,6 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from edge.anthropic.schemas import (
+    ErrorAnswer,
     MessageAnswer,
     ModelAnswer,
     ModelPage,
@@ -183,6 +184,57 @@ async def test_the_tool_loop(client: anthropic.AsyncAnthropic, worker: ScriptedW
     _, said, told = worker.backend.requests[-1].chat.messages
     assert said.tool_calls[0].id == told.tool_call_id == call.id
     assert told.content[0].text == "21"
+
+
+def calls_then_says(request: pb.GenerateRequest) -> Script:
+    """A call in the first turn, and an answer once it has its result."""
+    if request.chat.messages[-1].role == pb.ROLE_TOOL:
+        return Script()
+    return Script(tokens=(), tool_calls=[ScriptedCall("weather", ['{"city": "Paris"}'])])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_tool_runner(
+    client: anthropic.AsyncAnthropic, worker: ScriptedWorker, stream: bool
+) -> None:
+    """It begins a conversation that the server is to keep, and gets on without one."""
+
+    @anthropic.beta_async_tool
+    async def weather(city: str) -> str:
+        """The weather in a city."""
+        return f"sunny in {city}"
+
+    worker.backend.script = calls_then_says
+    asked: Any = body(tools=[weather], stream=stream)
+    done = await client.beta.messages.tool_runner(**asked).until_done()
+    assert [getattr(block, "text", "") for block in done.content] == ["Hello, world!"]
+    _, last = worker.backend.requests
+    assert [message.role for message in last.chat.messages] == [
+        pb.ROLE_USER,
+        pb.ROLE_ASSISTANT,
+        pb.ROLE_TOOL,
+    ]
+    assert last.chat.messages[-1].content[0].text == "sunny in Paris"
+
+
+async def test_no_conversation_is_kept(
+    client: anthropic.AsyncAnthropic, edge: RunningEdge, worker: ScriptedWorker
+) -> None:
+    thread = client.beta.messages.thread(model="scripted", max_tokens=5)
+    with pytest.raises(anthropic.BadRequestError) as error:
+        await thread.send({"role": "user", "content": "hi"})
+    told: Any = error.value.body
+    TypeAdapter(ErrorAnswer).validate_python(told, strict=True)
+    assert told["error"]["details"] == {"error_code": "thread_unsupported_request"}
+    # Whatever else is wrong: what is missing may be at the server that it was begun at.
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "21"}
+    status, answer, _ = await post(
+        edge,
+        messages=[{"role": "user", "content": [result]}],
+        thread={"type": "continue", "previous_message_id": "msg_1"},
+    )
+    assert (status, answer["error"]["details"]) == (400, told["error"]["details"])
+    assert not worker.backend.requests
 
 
 async def test_counted_tokens(client: anthropic.AsyncAnthropic, edge: RunningEdge) -> None:

@@ -90,6 +90,8 @@ def refused(**fields: Any) -> str:
         ({"thinking": {"type": "enabled"}}, "thinking.enabled.budget_tokens: Field required"),
         ({"mcp_servers": [{"url": "x"}]}, "mcp_servers: "),
         ({"container": "c"}, "container: "),
+        ({"compaction": {"type": "summarize"}}, "compaction: "),
+        ({"thread": {"type": "create"}}, "thread: "),
         (
             {"messages": [ASK, assistant(USE), ASK]},
             "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after",

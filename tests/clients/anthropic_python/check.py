@@ -41,6 +41,20 @@ messages += [
 ]
 last = client.messages.create(messages=messages, tools=[WEATHER], **ask)
 assert "sunny" in last.content[0].text
+
+
+@anthropic.beta_tool
+def get_weather(city: str) -> str:
+    """Get the weather in a city."""
+    return f"21 degrees and sunny in {city}"
+
+
+messages = [{"role": "user", "content": "What is the weather in Paris?"}]
+for stream in (False, True):
+    runner = client.beta.messages.tool_runner(
+        messages=messages, tools=[get_weather], stream=stream, **ask
+    )
+    assert "sunny" in runner.until_done().content[0].text
 assert MODEL in {model.id for model in client.models.list()}
 for kind, fields in (
     (anthropic.NotFoundError, {**ask, "model": "nobody"}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -48,18 +48,29 @@ def references(asked: str | Sequence[Any] | None) -> list[str]:
     return [item.id for item in asked if isinstance(item, ItemReference)]
 
 
-def plain(asked: str | Sequence[Any] | None, ids: Ids, found: dict[str, Json]) -> list[Json]:
-    """The input as items with ids; `found` are those that it refers to. Raises ApiError 400."""
+def plain(
+    asked: str | Sequence[Any] | None,
+    ids: Ids,
+    found: dict[str, Json],
+    before: Iterable[Json] = (),
+) -> list[Json]:
+    """The input as items with ids; `found` are those that it refers to. Raises ApiError 400.
+
+    An id that is given twice, or is one of an item `before`, is another's the second time: who
+    reads the items page by page goes on from ids.
+    """
     if asked is None:
         return []
     if isinstance(asked, str):
         asked = [UserItem.model_construct(role="user", content=asked)]
+    taken = {item["id"] for item in before}
     out = []
     for place, item in enumerate(asked):
-        if isinstance(item, ItemReference):
-            out.append(found[item.id])
-        else:
-            out.append(_plain(item, ids, place))
+        made = found[item.id] if isinstance(item, ItemReference) else _plain(item, ids, place)
+        if made["id"] in taken:
+            made = {**made, "id": ids.input(made["type"], place)}
+        taken.add(made["id"])
+        out.append(made)
     return out
 
 

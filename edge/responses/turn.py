@@ -57,8 +57,8 @@ async def read(keeping: Keeping, owner: str, asked: ResponseRequest | CountReque
     previous = asked.previous_response_id
     records = await keeping.chain(owner, previous) if previous else []
     found = await _found(keeping, owner, items.references(asked.input))
-    own = items.plain(asked.input, made, found)
     before = told(records)
+    own = items.plain(asked.input, made, found, before)
     everything = [*items.parse(before), *items.parse(own)]
     conversation.check_calls(everything)
     return Turn(

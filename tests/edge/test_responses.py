@@ -171,6 +171,9 @@ async def test_references_to_items(edge: RunningEdge, worker: ScriptedWorker) ->
     assert said(worker) == [("user", "one"), ("assistant", "Hello, world!"), ("user", "two")]
     _, listed = await edge.get(f"{PATH}/{second['id']}/input_items?order=asc")
     assert listed["data"][1] == first["output"][0]
+    third = await made(edge, input=[listed["data"][0]], previous_response_id=second["id"])
+    _, listed = await edge.get(f"{PATH}/{third['id']}/input_items")
+    assert len({item["id"] for item in listed["data"]}) == 5
     for unknown in ("msg_1", "msg_" + "0" * 32 + "o0", first["output"][0]["id"] + "7"):
         status, body = await ask(edge, input=[{"type": "item_reference", "id": unknown}])
         assert (status, body["error"]["param"]) == (404, "input")

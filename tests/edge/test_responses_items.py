@@ -101,6 +101,17 @@ def test_kept_items_can_be_sent_again() -> None:
             adapter.validate_python(item)
 
 
+def test_no_two_items_have_one_id() -> None:
+    answer = assistant("yes")
+    given_items = validate(
+        ResponseRequest,
+        {"model": "m", "input": [answer, answer, {"id": "msg_1"}, {**user("hi"), "id": "msg_2"}]},
+    )
+    found = items.plain(given_items.input, IDS, {"msg_1": answer}, [{**answer, "id": "msg_2"}])
+    assert [item["id"] for item in found] == ["msg_1", *(f"msg_{'a' * 32}i{n}" for n in (1, 2, 3))]
+    assert [item["content"] for item in found[:3]] == [answer["content"]] * 3
+
+
 def test_references_become_what_they_refer_to() -> None:
     there = assistant("Hello")
     for reference in ({"type": "item_reference", "id": "msg_1"}, {"id": "msg_1"}):

@@ -9,7 +9,7 @@ import pytest
 
 from protos.inference.v1 import inference_pb2 as pb
 from tests.llama.real_kit import collect, request
-from tests.llama.test_loading import lora
+from tests.llama.test_adapters import lora
 
 pytestmark = pytest.mark.real
 

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from protos.inference.v1 import inference_pb2 as pb
 from tests.llama.engine_kit import until
 from tests.llama.real_kit import collect, request
-from tests.llama.test_loading import lora
+from tests.llama.test_adapters import lora
 from tests.llama.test_real_choices import texts
 from tests.llama.test_real_constrain import SCHEMA
 

@@ -32,7 +32,7 @@ from services.worker.errors import EngineFailed
 from tests.llama.engine_kit import until
 from tests.llama.soak_checks import Answer, Told
 from tests.llama.soak_kit import CONTEXT, Guest, House, Moody, guests
-from tests.llama.test_loading import lora
+from tests.llama.test_adapters import lora
 
 pytestmark = pytest.mark.real
 

@@ -7,6 +7,7 @@ of the process: types of metadata are checked here first.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from services.llama.runtime.gguf import Header
 from services.llama.runtime.gguf_file import GgufFile, Tensor, parse
 from services.llama.runtime.logs import LogCapture
 from services.worker.backend import SettingError, StartupError
+
+_EMBEDDING = "token_embd.weight"
+# Types that llama.cpp has no products of: it dies of the first request with such an adapter.
+_NO_WEIGHTS = frozenset({"I8", "I16", "I32", "I64", "F64", "Q8_K"})
 
 _log = structlog.get_logger()
 
@@ -106,6 +111,8 @@ def _fault(file: GgufFile, base: Header) -> str:
     pairs = _pairs(file)
     if not pairs:
         return "it has no LoRA tensors"
+    if _EMBEDDING in pairs and "output.weight" not in base.tensors:
+        return f"tensor {_EMBEDDING} is the model's output, too: llama.cpp cannot adapt that"
     for name, pair in pairs.items():
         fault = _pair_fault(name, pair.get("a"), pair.get("b"), base.tensors.get(name))
         if fault:
@@ -130,10 +137,20 @@ def _pair_fault(name: str, a: Tensor | None, b: Tensor | None, base: Tensor | No
         return f"the model has no tensor {name}: made for another model?"
     if min(len(a.shape), len(b.shape), len(base.shape)) < 2:
         return f"tensor {name} is no matrix"
-    if name.endswith("token_embd.weight"):
+    for tensor in (a, b):
+        if tensor.kind in _NO_WEIGHTS:
+            return f"tensor {name} is of type {tensor.kind}, which are no weights"
+    if name.endswith(_EMBEDDING):
         # A lookup of rows: A and B change places.
         fits = base.shape[0] == b.shape[1] and base.shape[1] == a.shape[1]
+        fits = fits and a.shape[0] == b.shape[0]
     else:
         fits = base.shape[0] == a.shape[0] and base.shape[1] == b.shape[1]
         fits = fits and a.shape[1] == b.shape[0]
+    # Of experts there is one matrix each.
+    fits = fits and _experts(a) == _experts(b) == _experts(base)
     return "" if fits else f"tensor {name} has another shape than the model's"
+
+
+def _experts(tensor: Tensor) -> int:
+    return math.prod(tensor.shape[2:])

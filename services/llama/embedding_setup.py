@@ -71,7 +71,7 @@ class EmbeddingSetup:
             swa_full=options.swa_full,
         )
         needs = sizing.needs(self.header, shape)
-        need = needs.compute + (0 if self.kind.whole else needs.cache)
+        need = needs.compute + needs.cache
         if memory is not None and not options.gpu_layers and need > memory:
             raise StartupError(
                 f"inputs of {self.context} tokens need {need / 2**20:,.0f} MiB, there are "

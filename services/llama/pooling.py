@@ -30,8 +30,15 @@ class Pooling(enum.Enum):
     RANK = 4
 
 
+# What llama.cpp keeps no cache for: each token sees all others, whether or not the file says so.
+CACHELESS = frozenset(
+    {
+        "bert", "eurobert", "gemma-embedding", "jina-bert-v2", "jina-bert-v3", "modern-bert",
+        "neo-bert", "nomic-bert", "nomic-bert-moe",
+    }
+)  # fmt: skip
 # Encoders say nothing of causality, because they have none.
-_ENCODERS = frozenset({"t5encoder"})
+_ENCODERS = CACHELESS | {"t5encoder"}
 _SOFTMAX_RANKERS = frozenset({"qwen3", "qwen3vl"})
 _NONE = 0
 

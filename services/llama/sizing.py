@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from services.llama.pooling import CACHELESS
 from services.llama.runtime.gguf import Header
 from services.worker.backend import StartupError
 
@@ -206,6 +207,8 @@ def _refusal(header: Header, shape: Shape, memory: int, adapters: int) -> str:
 
 
 def _cache(header: Header, shape: Shape, cells: int) -> float:
+    if header.architecture in CACHELESS:
+        return 0.0
     windowed = 0 if shape.swa_full else _count(header, "attention.sliding_window")
     sequences = _sequences(header, shape)
     window = math.ceil((windowed * sequences + shape.ubatch) / _CELL_STEP) * _CELL_STEP

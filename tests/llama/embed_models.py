@@ -87,22 +87,11 @@ def qwen3(
     writer.add_value_length(WIDTH // HEADS)
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-6)
-    controls = ["<unk>", "<s>", "<|im_end|>", "<|im_start|>"]
-    tokens = [*controls, *(f"<0x{byte:02X}>" for byte in range(256))]
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(tokens)
-    writer.add_token_scores([0.0] * len(tokens))
-    writer.add_token_types([2, 3, 3, 3] + [6] * 256)
-    writer.add_unk_token_id(0)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_add_bos_token(False)
-    writer.add_add_eos_token(True)
-    writer.add_add_space_prefix(False)
+    tokens = _byte_tokens(writer)
     if template is not None:
         writer.add_chat_template([{"name": "rerank", "template": template}])
     weights = _Weights(writer, seed)
-    weights.random("token_embd.weight", len(tokens), WIDTH)
+    weights.random("token_embd.weight", tokens, WIDTH)
     weights.ones("output_norm.weight", WIDTH)
     kv = WIDTH // HEADS
     for layer in range(LAYERS):
@@ -122,6 +111,52 @@ def qwen3(
         weights.random("cls.output.weight", 2, WIDTH)
         writer.add_classifier_output_labels(["yes", "no"])
     return _close(writer, path)
+
+
+def gemma(path: Path, *, seed: int = 3) -> Path:
+    """An encoder whose file does not say that it is one."""
+    writer = _writer(path, "gemma-embedding", gguf.PoolingType.MEAN)
+    writer.add_head_count_kv(1)
+    writer.add_key_length(WIDTH // HEADS)
+    writer.add_value_length(WIDTH // HEADS)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_sliding_window(CONTEXT // 2)
+    # llama.cpp wants layers of both kinds.
+    writer.add_sliding_window_pattern(LAYERS)
+    tokens = _byte_tokens(writer)
+    weights = _Weights(writer, seed)
+    weights.random("token_embd.weight", tokens, WIDTH)
+    weights.ones("output_norm.weight", WIDTH)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        for name in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
+            weights.ones(f"{block}{name}.weight", WIDTH)
+        for name in ("attn_q_norm", "attn_k_norm"):
+            weights.ones(f"{block}{name}.weight", WIDTH // HEADS)
+        for name, rows in (("q", WIDTH), ("k", WIDTH // HEADS), ("v", WIDTH // HEADS)):
+            weights.random(f"{block}attn_{name}.weight", rows, WIDTH)
+        weights.random(f"{block}attn_output.weight", WIDTH, WIDTH)
+        weights.random(f"{block}ffn_gate.weight", FFN, WIDTH)
+        weights.random(f"{block}ffn_up.weight", FFN, WIDTH)
+        weights.random(f"{block}ffn_down.weight", WIDTH, FFN)
+    return _close(writer, path)
+
+
+def _byte_tokens(writer: Any) -> int:
+    """Control tokens and one for each byte; how many."""
+    controls = ["<unk>", "<s>", "<|im_end|>", "<|im_start|>"]
+    tokens = [*controls, *(f"<0x{byte:02X}>" for byte in range(256))]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types([2, 3, 3, 3] + [6] * 256)
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(True)
+    writer.add_add_space_prefix(False)
+    return len(tokens)
 
 
 def _writer(path: Path, architecture: str, pooling: gguf.PoolingType) -> Any:

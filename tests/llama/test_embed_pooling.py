@@ -100,6 +100,7 @@ def test_so_does_attention_that_looks_ahead():
     made = kind(header("bert", **{"attention.causal": False}))
     assert made == EmbeddingKind(Pooling.MEAN, whole=True, generates=False)
     assert kind(header("t5encoder")).whole
+    assert kind(header("gemma-embedding", pooling_type=1)).whole
 
 
 def test_a_reranker_whose_graph_ends_in_probabilities():

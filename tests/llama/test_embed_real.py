@@ -261,6 +261,7 @@ def files(tmp_path_factory):
         "cls": embed_models.bert(folder / "cls.gguf", kinds.CLS),
         "rank": embed_models.bert(folder / "rank.gguf", RANK, classes=1),
         "classes": embed_models.bert(folder / "classes.gguf", RANK, classes=3),
+        "silent": embed_models.gemma(folder / "silent.gguf"),
         "last": embed_models.qwen3(folder / "last.gguf", kinds.LAST),
         "judge": embed_models.qwen3(
             folder / "judge.gguf", RANK, template=embed_models.RERANK_TEMPLATE
@@ -280,6 +281,15 @@ async def test_an_encoder_embeds_whole_inputs_of_up_to_its_context(serve, files)
         await embed(backend, embed_models.words(embed_models.CONTEXT - 1))
     cut = await embed(backend, embed_models.words(300), truncate=True)
     assert array(cut)[0] == pytest.approx(first, abs=1e-4)
+
+
+async def test_an_encoder_need_not_say_that_it_is_one(serve, files):
+    backend = await serve(files["silent"], ubatch_size=32)
+    longest = "a" * (embed_models.CONTEXT - 1)
+    response = await embed(backend, longest, "a mat", longest)
+    first, short, second = array(response)
+    assert first == pytest.approx(second, abs=1e-4)
+    assert first @ short < 0.999
 
 
 async def test_an_encoders_text_stands_between_its_control_tokens(serve, files):

@@ -83,6 +83,14 @@ def test_a_recurrent_state_is_paid_for_each_sequence():
     assert eight == 8 * one == 8 * 10 * 1024 * 16 * 4
 
 
+def test_an_encoder_keeps_no_cells():
+    shape = replace(PLAIN, cells=8192)
+    said = {name.replace("llama.", "bert."): value for name, value in header().metadata.items()}
+    encoder = replace(header(), metadata={**said, "general.architecture": "bert"})
+    assert needs(header(), shape).cache > 40 * MIB
+    assert needs(encoder, shape).cache < MIB
+
+
 def test_without_flash_attention_the_scores_of_all_heads_are_held():
     shape = replace(PLAIN, cells=4096)
     without = needs(header(), replace(shape, flash_attention=False)).compute

@@ -6,6 +6,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import gguf as gguf_py
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,15 +29,16 @@ def write(
     data: bytes = bytes(range(256)),
     tensor: str = "weight",
     kind: int = 0,
+    row: int = 8,
     architecture: bool = True,
 ) -> Path:
-    """A file with one tensor, F32 of 8 x 8: 256 bytes."""
+    """A file with one tensor of 8 rows, F32 of 8 x 8: 256 bytes."""
     own = {"general.architecture": (8, string("llama"))} if architecture else {}
     entries = {**own, **(metadata or {})}
     body = magic + struct.pack("<IQQ", version, 1, len(entries))
     for key, (value_type, value) in entries.items():
         body += string(key) + struct.pack("<I", value_type) + value
-    body += string(tensor) + struct.pack("<IQQIQ", 2, 8, 8, kind, 0)
+    body += string(tensor) + struct.pack("<IQQIQ", 2, row, 8, kind, 0)
     body += bytes(-len(body) % 32)
     path.write_bytes(body + data)
     return path
@@ -245,6 +247,17 @@ def test_an_absurd_array_in_a_huge_file_costs_neither_time_nor_memory(tmp_path, 
 def test_a_tensor_of_rows_that_are_no_blocks(tmp_path):
     with pytest.raises(StartupError, match="rows of 8 Q4_0"):
         gguf.read(write(tmp_path / "m.gguf", kind=2))
+
+
+# Q8_1 is for activations: never in a file.
+@pytest.mark.parametrize("kind", [k for k in gguf_py.GGMLQuantizationType if k.name != "Q8_1"])
+def test_every_type_of_weights_has_its_name_and_size(tmp_path, kind):
+    row, size = gguf_py.GGML_QUANT_SIZES[kind]
+    path = write(tmp_path / "m.gguf", kind=kind, row=row, data=bytes(8 * size))
+    assert gguf.read(path).quantization == kind.name
+    write(path, kind=kind, row=row, data=bytes(8 * size - 1))
+    with pytest.raises(StartupError, match=r"it has \d+ bytes and says that it has"):
+        gguf.read(path)
 
 
 @given(at=st.integers(0, 300), change=st.binary(min_size=1, max_size=12))

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import listening
+
 ROOT = Path(__file__).resolve().parent.parent
 DEMO_MODEL = Path("models/caravan-demo.gguf")
 EMBED_MODEL = Path("models/caravan-demo-embed.gguf")
@@ -39,7 +41,7 @@ class Options:
     def url(self) -> str:
         """Where this machine reaches the edge."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 -- to not connect to it
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"http://{listening.joined(host, self.port)}"
 
 
 def read(env: Mapping[str, str], root: Path = ROOT) -> Options:
@@ -84,11 +86,7 @@ def check_model(variable: str, model: str) -> str:
 def check_port(host: str, port: int) -> None:
     """Raises OptionError when the edge could not listen there."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, where in found:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(where)
+        listening.probe(host, port)
     except OSError as error:
         why = error.strerror or str(error)
         raise OptionError(f"PORT={port}: cannot listen on {host}: {why}") from None

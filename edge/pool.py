@@ -10,6 +10,7 @@ from typing import Self
 import structlog
 from google.protobuf.message import Message
 
+from common.listening import joined
 from edge.balancer import Balancer, LeastLoaded
 from edge.resolve import Resolver, Target, is_address, resolve
 from edge.worker import State, Worker
@@ -145,8 +146,7 @@ class Pool:
 
     async def _follow(self, target: Target) -> None:
         if is_address(target):
-            host = f"[{target.host}]" if ":" in target.host else target.host
-            self._place(target, frozenset((f"{host}:{target.port}",)))
+            self._place(target, frozenset((joined(target.host, target.port),)))
             return
         failing = False
         while True:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import socket
@@ -27,7 +26,7 @@ from common.backoff import Backoff
 from common.settings import EXIT_CONFIG, ConfigError
 from edge import metrics
 from edge.config import EdgeSettings
-from edge.server import prepare
+from edge.server import cannot_listen, prepare
 
 log = structlog.get_logger()
 
@@ -163,22 +162,16 @@ def reserve(host: str, port: int) -> socket.socket:
             alone.bind(where)
             where = (where[0], alone.getsockname()[1], *where[2:])
         held = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise _cannot_listen(host, port, error) from None
+    except (OSError, UnicodeError) as error:
+        raise cannot_listen(host, port, error) from None
     try:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(where)
     except OSError as error:
         held.close()
-        raise _cannot_listen(host, port, error) from None
+        raise cannot_listen(host, port, error) from None
     return held
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
-    if error.errno == errno.EADDRINUSE:
-        return ConfigError(f"port {port} is in use")
-    return ConfigError(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}")
 
 
 def supervise(settings: EdgeSettings, argv: Sequence[str]) -> int:

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from common.listening import joined
+
 # All addresses of a target as `IP:PORT`; raises OSError where the name has none.
 Resolver = Callable[["Target"], Awaitable[frozenset[str]]]
 
@@ -54,12 +56,10 @@ async def resolve(target: Target) -> frozenset[str]:
     found = await asyncio.get_running_loop().getaddrinfo(
         target.host, target.port, type=socket.SOCK_STREAM
     )
-    v4 = {
-        f"{address[0]}:{target.port}" for family, *_, address in found if family == socket.AF_INET
-    }
-    v6 = {
-        f"[{address[0]}]:{target.port}"
-        for family, *_, address in found
-        if family == socket.AF_INET6
-    }
-    return frozenset(v4 or v6)
+    v4, v6 = (
+        frozenset(
+            joined(str(address[0]), target.port) for kind, *_, address in found if kind == family
+        )
+        for family in (socket.AF_INET, socket.AF_INET6)
+    )
+    return v4 or v6

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import socket
 from typing import Final
 
 import structlog
 from aiohttp import web
 
+from common.listening import joined
 from common.settings import ConfigError
 from edge import errors
 from edge.access import keyfile
@@ -51,6 +51,16 @@ def prepare(settings: EdgeSettings) -> tuple[Access, KeyFile | None, Aliases]:
         raise ConfigError(f"--model-prefix: {error}") from None
 
 
+def cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> ConfigError:
+    """What the person who started the edge is told of it."""
+    if isinstance(error, UnicodeError):  # of what is never looked up, such as `a..b`
+        return ConfigError(f"cannot listen on {joined(host, port)}: not a host name")
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(f"port {port} is in use")
+    reason = (error.strerror or str(error)).lower()
+    return ConfigError(f"cannot listen on {joined(host, port)}: {reason}")
+
+
 class EdgeServer:
     """One edge. `listen`, then `drain`; both once. `resolver` is for tests.
 
@@ -81,8 +91,7 @@ class EdgeServer:
     @property
     def url(self) -> str:
         """Where clients find it, without the `/v1`."""
-        host = self.settings.host
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"http://{joined(self.settings.host, self.port)}"
 
     async def listen(self) -> None:
         """Binds, then begins to look for workers. Raises ConfigError where it cannot bind."""
@@ -113,14 +122,9 @@ class EdgeServer:
                 backlog=1024,
                 reuse_port=self._shares_port or None,
             )
-        except (OSError, socket.gaierror) as error:
+        except (OSError, UnicodeError) as error:
             await self._runner.cleanup()
-            if error.errno == errno.EADDRINUSE:
-                raise ConfigError(f"port {settings.port} is in use") from None
-            reason = error.strerror or str(error)
-            raise ConfigError(
-                f"cannot listen on {settings.host}:{settings.port}: {reason.lower()}"
-            ) from None
+            raise cannot_listen(settings.host, settings.port, error) from None
         self.port = self._listener.sockets[0].getsockname()[1]
         self._look()
         if self._keys is not None:

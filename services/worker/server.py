@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable
 
 import grpc
@@ -11,10 +10,12 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from common import listening
+from common.listening import joined
 from common.transport import server_options
 from protos.inference.v1 import inference_pb2 as pb
 from protos.inference.v1 import inference_pb2_grpc as pb_grpc
-from services.worker.backend import Backend, StartupError
+from services.worker.backend import Backend, SettingError, StartupError
 from services.worker.calls import Calls, State
 from services.worker.config import WorkerSettings
 from services.worker.metrics import MetricsListener, WorkerMetrics
@@ -65,7 +66,7 @@ class WorkerServer:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
         port = self._bind(self._settings.host, self._settings.port)
-        self.address = _join(self._settings.host, port)
+        self.address = joined(self._settings.host, port)
         if self._settings.metrics_port:
             self._metrics_listener = self._listen_metrics()
         await self._server.start()
@@ -106,21 +107,18 @@ class WorkerServer:
     def _bind(self, host: str, port: int) -> int:
         # gRPC says neither why it cannot bind nor does it say so in one line: ask first.
         try:
-            for family, kind, protocol, _, where in socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            ):
-                with socket.socket(family, kind, protocol) as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(where)
+            listening.probe(host, port)
         except OSError as error:
-            raise StartupError(
-                f"cannot listen on {_join(host, port)}: {error.strerror or error}"
+            # Another try may find the port free; a wrong host stays wrong.
+            kind = SettingError if listening.is_wrong_host(error) else StartupError
+            raise kind(
+                f"cannot listen on {joined(host, port)}: {error.strerror or error}"
             ) from None
         # TLS comes in here: add_secure_port with credentials from the settings.
         try:
-            return self._server.add_insecure_port(_join(host, port))
+            return self._server.add_insecure_port(joined(host, port))
         except RuntimeError:
-            raise StartupError(f"cannot listen on {_join(host, port)}") from None
+            raise StartupError(f"cannot listen on {joined(host, port)}") from None
 
     def _listen_metrics(self) -> MetricsListener:
         host, port = self._settings.host, self._settings.metrics_port
@@ -128,12 +126,8 @@ class WorkerServer:
             return MetricsListener(self.metrics, host, port)
         except OSError as error:
             raise StartupError(
-                f"cannot listen on {_join(host, port)} for metrics: {error.strerror or error}"
+                f"cannot listen on {joined(host, port)} for metrics: {error.strerror or error}"
             ) from None
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _first(*waits: Awaitable[object]) -> None:

@@ -36,6 +36,7 @@ def port():
         ("MODEL", "/", "a directory, not a GGUF file"),
         ("MODEL", "hf:owner", "not of the form hf:owner/repo:file-or-quant"),
         ("HOST", "256.1.2.3", "cannot listen on 256.1.2.3"),
+        ("HOST", "a..b", "cannot listen on a..b: Not a host name"),
     ],
 )
 def test_a_wrong_variable_is_one_line_that_names_it(variable, value, why, gguf, port):

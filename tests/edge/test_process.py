@@ -144,6 +144,16 @@ async def test_port_in_use() -> None:
     assert lines == [f"caravan-edge: port {port} is in use"]
 
 
+@pytest.mark.parametrize("host", ["256.0.0.1", "a..b"])
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_host_that_is_none_is_one_line(host: str, processes: str) -> None:
+    args = ("--port", "0", "--host", host, "--allow-anonymous", "--processes", processes)
+    code, lines = await run(*args)
+    assert code == EXIT_CONFIG
+    assert len(lines) == 1
+    assert lines[0].startswith(f"caravan-edge: cannot listen on {host}:0: n")
+
+
 async def test_a_store_that_cannot_be_is_refused() -> None:
     code, lines = await run("--port", "0", "--store-url", "nosuch://me:secret@host/db")
     assert code == EXIT_CONFIG

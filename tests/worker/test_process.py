@@ -64,7 +64,10 @@ def test_a_port_in_use_is_one_line():
     assert (code, said) == (1, expected)
 
 
-@pytest.mark.parametrize("args", [("--port", "x"), ("--no-such-flag",), ("--tokens", "-1")])
+@pytest.mark.parametrize(
+    "args",
+    [("--port", "x"), ("--no-such-flag",), ("--tokens", "-1"), ("--host", "256.0.0.1")],
+)
 def test_a_wrong_setting_is_one_line(args: tuple[str, ...]):
     code, said = run(*args)
 

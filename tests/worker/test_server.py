@@ -18,7 +18,7 @@ from prometheus_client import Counter
 from common.transport import Failure, channel_options, read_rpc_error
 from protos.inference.v1 import inference_pb2 as pb
 from protos.inference.v1 import inference_pb2_grpc as pb_grpc
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError, StartupError
 from services.worker.calls import State
 from services.worker.server import SERVICE, WorkerServer
 from tests.fakes.script import Script
@@ -204,13 +204,14 @@ async def test_a_port_in_use_is_one_clear_line(which: str):
 
         assert str(caught.value).startswith(f"cannot listen on 127.0.0.1:{port}")
         assert str(caught.value).endswith("Address already in use")
+        assert not isinstance(caught.value, SettingError)
         await server.drain()
 
 
-async def test_a_host_that_is_none_is_one_clear_line():
+async def test_a_host_that_is_none_is_a_wrong_setting_in_one_clear_line():
     server = WorkerServer(ScriptedBackend(), settings(host="256.0.0.1"))
 
-    with pytest.raises(StartupError, match=r"^cannot listen on 256.0.0.1:0: \w"):
+    with pytest.raises(SettingError, match=r"^cannot listen on 256.0.0.1:0: \w[^\n]+$"):
         await server.listen()
     await server.drain()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -26,6 +26,9 @@ Found = TypeVar("Found")
 # counts as lost.
 BEAT: Final = 2.0
 LOST: Final = 20.0
+# For another process to end what it makes, and between two looks whether it has.
+HEARD: Final = 3 * BEAT
+LOOK: Final = 0.1
 # Seconds between purges, and before a store that could not be opened is tried again.
 PURGE: Final = 15.0
 AGAIN: Final = 5.0
@@ -57,10 +60,11 @@ class Keeping:
         self.clock = clock
         self.runs: dict[str, Run] = {}
         self._place: Place | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
         self._refused_until = 0.0
         self._closed = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._asking: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
         """Ends what looks after the store, then gives it back; what ran was told to end before."""
@@ -71,6 +75,8 @@ class Keeping:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        while self._asking:
+            await asyncio.wait(self._asking)
         if self._place is not None:
             kept, self._place = self._place, None
             await kept.close()
@@ -86,7 +92,7 @@ class Keeping:
         """Keeps a response; False, and a line in the log, where that failed."""
         try:
             store = await self._store()
-            await store.add(record, extends)
+            await self._ask(store.add(record, extends))
         except StoreError as error:
             _failed("response not stored", error, response_id=record.id)
             return False
@@ -96,7 +102,7 @@ class Keeping:
         """Ends a live one; False where it was not any more, or where that failed, which is logged."""
         try:
             store = await self._store()
-            return await store.end(id_, body["status"], body, events)
+            return await self._ask(store.end(id_, body["status"], body, events))
         except StoreError as error:
             _failed("response not stored", error, response_id=id_)
             return False
@@ -170,9 +176,7 @@ class Keeping:
             run.cancel()
             await run.ended()
         else:
-            # Another process makes it, and finds it so at its next sign of life.
-            body = render.cancelled(record.body, record.body["output"])
-            await self._asked(lambda store: store.end(record.id, body["status"], body, None))
+            await self._call_off(record)
         return (await self.get(record.owner, record.id)).body
 
     def track(self, run: Run) -> None:
@@ -180,10 +184,29 @@ class Keeping:
         self.runs[run.id] = run
         run.task.add_done_callback(lambda _: self.runs.pop(run.id, None))
 
-    async def _asked(self, question: Callable[[Store], Awaitable[Found]]) -> Found:
+    async def _ask(self, question: Coroutine[Any, Any, Found]) -> Found:
+        """Who asks may leave: the store answers all the same."""
+        return await asyncio.shield(self._begun(question))
+
+    def _begun(self, question: Coroutine[Any, Any, Found]) -> asyncio.Task[Found]:
+        """It goes on to its end, and `close` waits for that.
+
+        A driver's thread that was left alone would find no loop when the process ends.
+        """
+        asking = asyncio.create_task(question)
+        self._asking.add(asking)
+        asking.add_done_callback(self._answered)
+        return asking
+
+    def _answered(self, asking: asyncio.Task[Any]) -> None:
+        self._asking.discard(asking)
+        # Looked at, as nobody may wait for it any more.
+        _ = asking.cancelled() or asking.exception()
+
+    async def _asked(self, question: Callable[[Store], Coroutine[Any, Any, Found]]) -> Found:
         """Raises ApiError 503, and TooLongError."""
         try:
-            return await question(await self._store())
+            return await self._ask(question(await self._store()))
         except TooLongError:
             raise
         except StoreError as error:
@@ -191,6 +214,18 @@ class Keeping:
             raise errors.unavailable(
                 "Stored responses cannot be reached now. Please try again later."
             ) from None
+
+    async def _call_off(self, record: Record) -> None:
+        """Another process makes it, and ends it at its next sign of life; one that hangs does not."""
+        await self._asked(lambda store: store.call_off(record.id))
+        until = time.monotonic() + HEARD
+        while time.monotonic() < until:
+            await asyncio.sleep(LOOK)
+            record = await self.get(record.owner, record.id)
+            if record.status not in render.LIVE:
+                return
+        body = render.cancelled(record.body, record.body["output"])
+        await self._asked(lambda store: store.end(record.id, body["status"], body, None))
 
     async def _lost(self, record: Record) -> Record:
         """The process that made it is gone."""
@@ -204,32 +239,36 @@ class Keeping:
 
     async def _store(self) -> Store:
         """Raises StoreError."""
+        if self._place is None and not self._closed:
+            if time.monotonic() < self._refused_until:
+                raise StoreError("it could not be opened a moment ago")
+            if self._opening is None:
+                self._opening = self._begun(self._open())
+            await asyncio.shield(self._opening)
         if self._place is None:
-            async with self._opening:
-                if self._closed:
-                    raise StoreError("it was closed")
-                if self._place is None:
-                    await self._open()
-        assert self._place is not None
+            raise StoreError("it was closed")
         return self._place.store
 
     async def _open(self) -> None:
-        if time.monotonic() < self._refused_until:
-            raise StoreError("it could not be opened a moment ago")
         try:
             self._place = await place.opened(self._setting, self._limits, self.clock)
         except StoreError:
             self._refused_until = time.monotonic() + AGAIN
             raise
-        self._tasks = [
-            asyncio.create_task(self._often(PURGE, self._purge)),
-            asyncio.create_task(self._often(BEAT, self._beat)),
-        ]
+        finally:
+            self._opening = None
+        if not self._closed:
+            self._tasks = [
+                asyncio.create_task(self._often(PURGE, self._purge)),
+                asyncio.create_task(self._often(BEAT, self._beat)),
+            ]
 
-    async def _often(self, seconds: float, what: Callable[[Store], Awaitable[Any]]) -> None:
+    async def _often(
+        self, seconds: float, what: Callable[[Store], Coroutine[Any, Any, None]]
+    ) -> None:
         while True:
             try:
-                await what(await self._store())
+                await self._ask(what(await self._store()))
             except StoreError as error:
                 _failed("store of responses failed", error)
             await asyncio.sleep(seconds)

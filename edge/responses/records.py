@@ -58,6 +58,10 @@ class Store(Protocol):
         """Ends one that is live; False where it is not any more. `events` are to be told again."""
         ...
 
+    async def call_off(self, id_: str) -> None:
+        """Asks whoever makes a live one to end it: its next `beat` says so."""
+        ...
+
     async def get(self, owner: str, id_: str) -> Record | None:
         """One response."""
         ...

@@ -56,6 +56,9 @@ _PAUSE: Final = 0.1
 MAX_CHAIN: Final = 1024
 MAX_CHAIN_BYTES: Final = 64 * 2**20
 _LIVE: Final = tuple(render.LIVE)
+# Of one that is to end, in the column alone: whoever makes it ends it with what it has said so far.
+_TO_END: Final = "to_end"
+_NOT_OVER: Final = (*_LIVE, _TO_END)
 
 # Some databases have bytes of several lengths.
 _BYTES: Final = LargeBinary(2**27)
@@ -161,10 +164,16 @@ class SqlStore:
         async with self._begun() as connection:
             done = await connection.execute(
                 update(_TABLE)
-                .where(_T.id == id_, _T.status.in_(_LIVE))
+                .where(_T.id == id_, _T.status.in_(_NOT_OVER))
                 .values(**values, size=self._sized(size) + func.length(_TABLE.c["items"]))
             )
         return bool(done.rowcount)
+
+    async def call_off(self, id_: str) -> None:
+        """See Store."""
+        live = _T.id == id_, _T.status.in_(_LIVE)
+        async with self._begun() as connection:
+            await connection.execute(update(_TABLE).where(*live).values(status=_TO_END))
 
     async def get(self, owner: str, id_: str) -> Record | None:
         """See Store."""
@@ -212,11 +221,12 @@ class SqlStore:
 
     async def beat(self, ids: Collection[str], now: float) -> set[str]:
         """See Store."""
-        mine = _T.id.in_(ids), _T.status.in_(_LIVE)
+        mine = _T.id.in_(ids)
+        lives = update(_TABLE).where(mine, _T.status.in_(_NOT_OVER)).values(beat=now)
+        wanted = select(_T.id).where(mine, _T.status.in_(_LIVE))
         async with self._begun() as connection:
-            await connection.execute(update(_TABLE).where(*mine).values(beat=now))
-            live = (await connection.execute(select(_T.id).where(*mine))).scalars().all()
-        return set(ids) - set(live)
+            await connection.execute(lives)
+            return set(ids) - set((await connection.execute(wanted)).scalars())
 
     async def purge(self, now: float) -> None:
         """See Store."""
@@ -265,14 +275,15 @@ def _said(error: Exception) -> str:
 
 
 def _record(row: Any) -> Record:
+    body = orjson.loads(row.body)
     return Record(
         id=row.id,
         owner=row.owner,
         previous=row.previous,
         created=row.created,
-        status=row.status,
+        status=body["status"],
         background=row.background,
-        body=orjson.loads(row.body),
+        body=body,
         items=orjson.loads(row.items),
         beat=row.beat,
     )

@@ -222,11 +222,47 @@ async def test_another_edge_knows_it(
 async def test_another_edge_cancels_it(
     edge: RunningEdge, other: RunningEdge, worker: ScriptedWorker
 ) -> None:
-    id_ = (await made(edge, background=True))["id"]
-    status, cancelled = await ask(other, f"{PATH}/{id_}/cancel")
-    assert (status, cancelled["status"]) == (200, "cancelled")
-    await worker.backend.until(lambda: worker.backend.running == 0)
+    async with streaming(edge, background=True) as events:
+        id_ = (await anext(events))["response"]["id"]
+        worker.backend.step(2)
+        async for event in events:
+            if event.get("delta") == ",":
+                break
+        status, cancelled = await ask(other, f"{PATH}/{id_}/cancel")
+        assert (status, cancelled["status"]) == (200, "cancelled")
+        # What it had said is not lost.
+        (said,) = cancelled["output"]
+        assert (said["status"], said["content"][0]["text"]) == ("incomplete", "Hello,")
+        assert [event async for event in events][-1]["response"] == cancelled
+    assert worker.backend.running == 0
     assert await edge.get(f"{PATH}/{id_}") == (200, cancelled)
+    assert await ask(other, f"{PATH}/{id_}/cancel") == (200, cancelled)
+
+
+async def test_one_whose_process_hangs_is_cancelled_without_it(
+    worker: ScriptedWorker, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "BEAT", 1000.0)
+    monkeypatch.setattr(keeping, "HEARD", 0.05)
+    async with (
+        running_edge(worker.address, store_url=store) as edge,
+        running_edge(worker.address, store_url=store) as other,
+    ):
+        id_ = (await made(edge, background=True))["id"]
+        worker.backend.step(2)
+        await worker.backend.until(lambda: worker.backend.produced == 2)
+        status, cancelled = await ask(other, f"{PATH}/{id_}/cancel")
+        assert (status, cancelled["status"], cancelled["output"]) == (200, "cancelled", [])
+        told = await streamed(other, f"{id_}?stream=true")
+        assert [event["type"] for event in told] == ["response.created", "response.incomplete"]
+        assert [event["sequence_number"] for event in told] == [0, 1]
+        assert told[-1]["response"] == cancelled
+        (last,) = await streamed(other, f"{id_}?stream=true&starting_after=6")
+        assert (last["type"], last["sequence_number"]) == ("response.incomplete", 7)
+        # What it says later changes nothing.
+        worker.backend.step(2)
+        await worker.backend.until(lambda: worker.backend.running == 0)
+        assert await edge.get(f"{PATH}/{id_}") == (200, cancelled)
 
 
 async def test_another_edge_deletes_it(
@@ -256,13 +292,10 @@ async def test_who_streams_it_elsewhere_hears_of_its_cancellation_there(
     async with streaming(other, f"{id_}?stream=true") as events:
         _, cancelled = await ask(other, f"{PATH}/{id_}/cancel")
         seen = [event async for event in events]
-    assert [event["type"] for event in seen] == ["response.created", "response.incomplete"]
-    assert [event["sequence_number"] for event in seen] == [0, 1]
-    assert seen[-1]["response"] == cancelled
-    await worker.backend.until(lambda: worker.backend.running == 0)
+    assert seen[-1]["type"] == "response.incomplete"
+    assert reduced(seen) == seen[-1]["response"] == cancelled
+    assert worker.backend.running == 0
     assert await streamed(edge, f"{id_}?stream=true") == seen
-    (last,) = await streamed(other, f"{id_}?stream=true&starting_after=6")
-    assert (last["type"], last["sequence_number"]) == ("response.incomplete", 7)
 
 
 async def test_who_streams_it_elsewhere_hears_of_its_deletion(

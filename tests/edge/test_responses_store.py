@@ -213,6 +213,19 @@ async def test_a_sign_of_life_says_what_need_not_live(store: Any) -> None:
     assert (await store.get("me", "resp_2")).beat == 1000.0
 
 
+async def test_what_is_called_off_is_live_until_it_is_ended(store: Any) -> None:
+    await store.add(live())
+    await store.add(record("resp_2"))
+    for id_ in ("resp_1", "resp_1", "resp_2"):
+        await store.call_off(id_)
+    assert await store.get("me", "resp_2") == record("resp_2")
+    assert await store.beat(["resp_1"], 1005.0) == {"resp_1"}
+    assert await store.get("me", "resp_1") == replace(live(), beat=1005.0)
+    ended = {**live().body, "status": "cancelled"}
+    assert await store.end("resp_1", "cancelled", ended, None)
+    assert (await store.get("me", "resp_1")).body == ended
+
+
 async def test_two_edges_with_one_store(where: str, clock: Clock) -> None:
     async with opened(where, clock) as one, opened(where, clock) as other:
 
@@ -356,9 +369,10 @@ async def test_what_nobody_makes_any_more_has_failed(where: str, clock: Clock) -
         assert (await there.get("me", ID)).body == found.body
 
 
-async def test_what_another_process_makes_is_cancelled_in_the_store(
-    where: str, clock: Clock
+async def test_what_a_process_that_is_gone_made_is_cancelled_in_the_store(
+    where: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(keeping, "HEARD", 0.05)
     async with kept(where, clock) as there:
         await there.add(live(ID))
         body = await there.cancel(await there.get("me", ID))

@@ -7,7 +7,6 @@ another worker, as often as resume.py allows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -26,7 +25,6 @@ from protos.inference.v1 import inference_pb2 as pb
 log = structlog.get_logger()
 
 Answer = TypeVar("Answer", bound=Message)
-Each = TypeVar("Each")
 
 # Their answers take the model's time, and wait for it in a queue.
 _EVALUATES: Final = frozenset({"Embed", "Rerank"})
@@ -53,24 +51,6 @@ async def call(
         edge.generations.discard(asking)
     assert isinstance(found, answer)
     return found
-
-
-async def together(questions: Iterable[Awaitable[Each]]) -> list[Each]:
-    """Several calls of one request at once, in their order; the first that fails ends all.
-
-    Raises ApiError.
-    """
-
-    async def wait(question: Awaitable[Each]) -> Each:
-        return await question
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(wait(question)) for question in questions]
-    except BaseExceptionGroup as failed:
-        # The first is what ended the others.
-        raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 def used(intake: Intake, usage: pb.Usage) -> None:

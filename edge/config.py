@@ -15,7 +15,7 @@ from common.settings import Names, Settings
 from edge import cors
 from edge.access.keys import hashed
 from edge.naming import naming
-from edge.resolve import parse_target
+from edge.resolve import is_address, parse_target
 
 # Everything, a name, all below a name.
 _HOSTS = re.compile(r"\*|(\*\.)?[\w.-]+")
@@ -156,7 +156,7 @@ class EdgeSettings(Settings):
     @classmethod
     def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
-            if not (_HOSTS.fullmatch(host) or _is_address(host)):
+            if not (_HOSTS.fullmatch(host) or is_address(host)):
                 raise ValueError(f"'{host}' is no host, such as images.example, *.example or *")
         return value
 
@@ -182,14 +182,6 @@ class EdgeSettings(Settings):
         for target in value:
             parse_target(target)
         return value
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def is_loopback(host: str) -> bool:

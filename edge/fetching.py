@@ -14,18 +14,17 @@ import base64
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from edge.errors import ApiError, invalid
-from edge.openai.chat_request import ChatRequest
-from edge.openai.messages import ImagePart
+from edge.errors import ApiError
+from edge.resolve import is_address
+from edge.together import together
 
 # Of one request.
 MOST_IMAGES: Final = 16
@@ -80,11 +79,6 @@ def is_http(url: str) -> bool:
     return _HTTP.match(url) is not None
 
 
-async def inline(chat: ChatRequest, hosts: Hosts) -> None:
-    """Puts the images at http addresses into the chat, as `data:` URLs. Raises ApiError 400."""
-    await put_in(_images(chat), hosts, _wrong)
-
-
 async def put_in(images: Iterable[Image], hosts: Hosts, wrong: Wrong) -> None:
     """Fetches images and puts each into its place; none where no host is allowed.
 
@@ -105,38 +99,12 @@ async def put_in(images: Iterable[Image], hosts: Hosts, wrong: Wrong) -> None:
                 except _RefusedError as refused:
                     raise wrong(one.param, str(refused)) from None
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(fetch(one)) for one in wanted]
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-    found = [task.result() for task in tasks]
+        found = await together(map(fetch, wanted))
     if sum(len(data) for _, data in found) > MOST_BYTES_TOGETHER:
         most = MOST_BYTES_TOGETHER // 2**20
         raise wrong("messages", f"images of more than {most} MiB together")
     for one, (mime, data) in zip(wanted, found, strict=True):
         one.put(f"data:{mime};base64,{base64.b64encode(data).decode()}")
-
-
-def _wrong(param: str, why: str) -> ApiError:
-    code = None if param == "messages" else "invalid_image_url"
-    return invalid(f"Invalid '{param}': {why}.", param, code)
-
-
-def _images(chat: ChatRequest) -> Iterator[Image]:
-    for at, message in enumerate(chat.messages):
-        content = getattr(message, "content", None)
-        if not isinstance(content, list):
-            continue
-        for place, part in enumerate(content):
-            if isinstance(part, ImagePart) and is_http(part.image_url.url):
-                param = f"messages[{at}].content[{place}].image_url.url"
-                yield Image(param, part.image_url.url, partial(_put, content, place, part))
-
-
-def _put(content: list[Any], at: int, part: ImagePart, url: str) -> None:
-    place = part.image_url.model_copy(update={"url": url})
-    content[at] = part.model_copy(update={"image_url": place})
 
 
 class _RefusedError(Exception):
@@ -191,7 +159,7 @@ def _check(url: URL, hosts: Hosts) -> None:
         raise _refused("it is at an unusual port")
     if url.user or url.password:
         raise _refused("it names a user")
-    if not hosts.named(host) and _is_address(host) and not _is_public(host):
+    if not hosts.named(host) and is_address(host) and not _is_public(host):
         raise _refused("it is no public address")
 
 
@@ -240,14 +208,6 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing is kept."""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_public(host: str) -> bool:

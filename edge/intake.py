@@ -80,6 +80,11 @@ def default_model(setting: str, served: Collection[str]) -> str:
     return next(iter(served)) if len(served) == 1 else ""
 
 
+def default_or_only(edge: Edge) -> str:
+    """The default model, or the only one: clients of llama.cpp's server name none."""
+    return default_model(edge.settings.default_model or AUTO, edge.pool.models())
+
+
 def current(name: str, served: Collection[str]) -> str:
     """The name without a version that means "the one that is served"; exact names go first."""
     plain, _, version = name.rpartition("/")

@@ -145,7 +145,7 @@ class Pool:
                 await self._changed.wait()
 
     async def _follow(self, target: Target) -> None:
-        if is_address(target):
+        if is_address(target.host):
             self._place(target, frozenset((joined(target.host, target.port),)))
             return
         failing = False

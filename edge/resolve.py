@@ -39,10 +39,10 @@ def parse_target(text: str) -> Target:
     return Target(host, int(port))
 
 
-def is_address(target: Target) -> bool:
-    """Whether there is nothing to look up."""
+def is_address(host: str) -> bool:
+    """Whether it is an IP address, and there is nothing to look up."""
     try:
-        ipaddress.ip_address(target.host)
+        ipaddress.ip_address(host)
     except ValueError:
         return False
     return True

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from edge.together import together
 from protos.inference.v1 import inference_pb2 as pb
 
 # Of all together. Then those that are ahead wait: whoever reads is slow.
@@ -52,13 +53,7 @@ class Several:
 
     async def start(self) -> pb.Started:
         """Waits until all are admitted; whose model and seed is told is the first's."""
-        # The first to fail cancels the others' waiting.
-        try:
-            async with asyncio.TaskGroup() as group:
-                starts = [group.create_task(source.start()) for source in self._sources]
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-        all_started = [start.result() for start in starts]
+        all_started = await together(source.start() for source in self._sources)
         first = pb.Started()
         first.CopyFrom(all_started[0])
         first.prompt_tokens = sum(started.prompt_tokens for started in all_started)

@@ -12,7 +12,6 @@ from aiohttp import web
 
 from edge import sse
 from edge.errors import ApiError
-from edge.openai.chat_response import merge
 from edge.several import Source
 from protos.inference.v1 import inference_pb2 as pb
 
@@ -209,3 +208,18 @@ def _add(pending: dict[int, pb.Delta], delta: pb.Delta) -> None:
         merge(pending[delta.index], delta)
     else:
         pending[delta.index] = delta
+
+
+def merge(into: pb.Delta, later: pb.Delta) -> None:
+    """Adds a later delta of the same choice, for a client that is slower than the worker."""
+    into.text += later.text
+    into.reasoning += later.reasoning
+    into.tool_calls.extend(later.tool_calls)
+    into.token_ids.extend(later.token_ids)
+    into.logprobs.extend(later.logprobs)
+    into.in_text.extend(later.in_text)
+    into.prompt_logprobs.extend(later.prompt_logprobs)
+    into.completion_tokens = later.completion_tokens
+    into.delivered_bytes = later.delivered_bytes
+    if later.HasField("finish"):
+        into.finish.CopyFrom(later.finish)

@@ -9,7 +9,7 @@ from aiohttp import web
 from edge import answering, chance, fetching
 from edge.api.openai_stream import OpenAIStream
 from edge.intake import admitted
-from edge.openai import chat_rules, chat_to_proto
+from edge.openai import chat_rules, chat_to_proto, images
 from edge.openai.chat_response import Chunks, Gathered, Header
 from edge.reply import json_response
 
@@ -21,7 +21,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
             intake.body, intake.default_model, intake.settings.strict, intake.of_path
         )
         model = intake.model(chat.model)
-        await fetching.inline(chat, fetching.Hosts(intake.settings.media_hosts))
+        hosts = fetching.Hosts(intake.settings.media_hosts)
+        await fetching.put_in(images.addressed(chat), hosts, images.not_had)
         wanted = chat_to_proto.translate(chat, chance.seed(), model.capabilities)
         chat_to_proto.check_model(wanted, model)
         header = Header(

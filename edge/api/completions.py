@@ -15,6 +15,7 @@ from edge.openai import completion_rules, completion_to_proto
 from edge.openai.completion_request import CompletionRequest
 from edge.openai.completion_response import Chunks, Gathered, Header
 from edge.reply import json_response
+from edge.together import together
 from protos.inference.v1 import inference_pb2 as pb
 
 
@@ -64,4 +65,4 @@ async def _echo(
         answer = await calling.call(intake, "Detokenize", question, pb.DetokenizeResponse, called)
         return answer.text
 
-    return tuple(await calling.together(map(text, prompts, names)))
+    return tuple(await together(map(text, prompts, names)))

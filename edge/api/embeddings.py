@@ -13,6 +13,7 @@ from edge.openai import embedding_request, embedding_response, splitting
 from edge.openai.checks import able
 from edge.openai.embedding_request import EmbeddingRequest
 from edge.reply import json_response
+from edge.together import together
 from protos.inference.v1 import inference_pb2 as pb
 
 # Of one answer of a worker: well below what the transport takes.
@@ -58,7 +59,7 @@ async def _embed(
         splitting.worthwhile(len(sizes), calling.workers(intake)),
         math.ceil(4 * values / _MAX_ANSWER_BYTES),
     )
-    first, *others = await calling.together(ask(part) for part in splitting.parts(sizes, most))
+    first, *others = await together(ask(part) for part in splitting.parts(sizes, most))
     for other in others:
         first.embeddings.extend(other.embeddings)
         first.usage.prompt_tokens += other.usage.prompt_tokens

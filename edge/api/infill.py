@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 
 from aiohttp import web
 
-from edge import answering, sse
+from edge import answering, chance, sse
 from edge.api.openai_stream import OpenAIStream
 from edge.hurried import Hurried
-from edge.intake import AUTO, admitted, default_model
+from edge.intake import admitted, default_or_only
 from edge.openai import infill_request
 from edge.openai.infill_response import Asked, Chunks, Gathered
 from edge.reply import json_response
@@ -22,11 +21,10 @@ async def infill(request: web.Request) -> web.StreamResponse:
     """POST /v1/infill."""
     async with admitted(request) as intake:
         settings = intake.settings
-        # Clients of llama.cpp's server name none.
-        default = default_model(settings.default_model or AUTO, intake.edge.pool.models())
+        default = default_or_only(intake.edge)
         body = infill_request.read(intake.body, default, settings.strict, intake.of_path)
         model = intake.model(body.model)
-        wanted = infill_request.translate(body, secrets.randbits(63))
+        wanted = infill_request.translate(body, chance.seed())
         infill_request.check_model(wanted, model)
         asked = Asked(
             model=body.model,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
-import uuid
-
 from aiohttp import web
 
-from edge import answering, calling, fetching
+from edge import answering, calling, chance, fetching
 from edge.anthropic import images, rules, to_proto
 from edge.anthropic.answer import PING, Gathered, Header, Stream
 from edge.anthropic.errors import NAMES
@@ -31,10 +28,10 @@ async def messages(request: web.Request) -> web.StreamResponse:
         )
         model = intake.model(asked.model)
         await _fetch_images(intake, asked)
-        wanted = to_proto.translate(asked, secrets.randbits(63), model.capabilities)
+        wanted = to_proto.translate(asked, chance.seed(), model.capabilities)
         to_proto.check_model(wanted, model)
         header = Header(
-            id=f"msg_{uuid.uuid4().hex}",
+            id=f"msg_{chance.name()}",
             model=asked.model,
             max_tokens=asked.max_tokens,
             show_thinking=_shows(asked.thinking),

@@ -9,7 +9,7 @@ from aiohttp import web
 from edge.anthropic import errors as anthropic_errors
 from edge.anthropic import models as anthropic_models
 from edge.errors import ApiError, invalid
-from edge.intake import AUTO, default_model, find_model
+from edge.intake import default_or_only, find_model
 from edge.openai import models_response
 from edge.reply import json_response
 from edge.state import EDGE, Edge
@@ -43,8 +43,7 @@ async def delete_model(request: web.Request) -> web.Response:
 async def props(request: web.Request) -> web.Response:
     """GET /props: of `?model=`, the default model, or the only one."""
     edge = request.app[EDGE]
-    setting = edge.settings.default_model or AUTO
-    name = request.query.get("model") or default_model(setting, edge.pool.models())
+    name = request.query.get("model") or default_or_only(edge)
     if not name and edge.pool.models():
         raise invalid("you must provide a model parameter")
     return json_response(models_response.props(find_model(edge, name)))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
-
 from aiohttp import web
 
-from edge import calling
+from edge import calling, chance
 from edge.intake import Intake, admitted
 from edge.openai import rerank_request, rerank_response, splitting
 from edge.openai.checks import able
 from edge.openai.rerank_request import RerankRequest
 from edge.reply import json_response
+from edge.together import together
 from protos.inference.v1 import inference_pb2 as pb
 
 
@@ -27,7 +26,7 @@ async def rerank(request: web.Request) -> web.StreamResponse:
         return json_response(
             rerank_response.json(
                 answer,
-                identifier=f"rerank-{uuid.uuid4().hex}",
+                identifier=f"rerank-{chance.name()}",
                 model=asked.model,
                 documents=intake.body["documents"] if asked.return_documents else None,
             )
@@ -45,4 +44,4 @@ async def _rank(intake: Intake, asked: RerankRequest) -> pb.RerankResponse:
 
     most = splitting.worthwhile(len(documents), calling.workers(intake))
     parts = splitting.parts([len(each) for each in documents], most)
-    return rerank_response.merge(await calling.together(map(ask, parts)), asked.top_n)
+    return rerank_response.merge(await together(map(ask, parts)), asked.top_n)

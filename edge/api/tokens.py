@@ -5,12 +5,13 @@ from __future__ import annotations
 from aiohttp import web
 
 from edge import calling
-from edge.intake import AUTO, Intake, admitted, default_model
+from edge.intake import Intake, admitted, default_or_only
 from edge.openai import chat_rules, chat_to_proto, token_request, token_response
 from edge.openai.chat_request import ChatRequest
 from edge.openai.checks import able
 from edge.openai.token_request import Texted
 from edge.reply import json_response
+from edge.together import together
 from protos.inference.v1 import inference_pb2 as pb
 
 # Texts of one request that are tokenized at once: others want the same threads.
@@ -21,7 +22,7 @@ async def tokenize(request: web.Request) -> web.StreamResponse:
     """POST /v1/tokenize: a text, several texts, or a conversation."""
     async with admitted(request) as intake:
         asked = token_request.read_tokenize(
-            intake.body, _default_model(intake), intake.settings.strict, intake.of_path
+            intake.body, default_or_only(intake.edge), intake.settings.strict, intake.of_path
         )
         if isinstance(asked, ChatRequest):
             model = intake.model(asked.model)
@@ -46,7 +47,7 @@ async def detokenize(request: web.Request) -> web.StreamResponse:
     """POST /v1/detokenize."""
     async with admitted(request) as intake:
         asked = token_request.read_detokenize(
-            intake.body, _default_model(intake), intake.settings.strict, intake.of_path
+            intake.body, default_or_only(intake.edge), intake.settings.strict, intake.of_path
         )
         able(intake.model(asked.model), pb.CAPABILITY_TOKENIZE, "tokenization")
         question = pb.DetokenizeRequest(
@@ -62,17 +63,11 @@ async def apply_template(request: web.Request) -> web.StreamResponse:
     """POST /v1/apply-template: what the model would read of a conversation."""
     async with admitted(request) as intake:
         chat = chat_rules.read(
-            intake.body, _default_model(intake), intake.settings.strict, intake.of_path
+            intake.body, default_or_only(intake.edge), intake.settings.strict, intake.of_path
         )
         model = intake.model(chat.model)
         answer = await _render(intake, chat, model)
         return json_response({"prompt": answer.prompt})
-
-
-def _default_model(intake: Intake) -> str:
-    """The only model, where none is set: clients of llama.cpp's server name none."""
-    setting = intake.settings.default_model or AUTO
-    return default_model(setting, intake.edge.pool.models())
 
 
 async def _tokenize(intake: Intake, asked: Texted) -> list[pb.TokenizeResponse]:
@@ -83,7 +78,7 @@ async def _tokenize(intake: Intake, asked: Texted) -> list[pb.TokenizeResponse]:
     answers: list[pb.TokenizeResponse] = []
     every = range(len(asked.texts))
     for begin in every[::_AT_ONCE]:
-        answers += await calling.together(map(ask, every[begin : begin + _AT_ONCE]))
+        answers += await together(map(ask, every[begin : begin + _AT_ONCE]))
     return answers
 
 

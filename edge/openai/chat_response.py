@@ -202,21 +202,6 @@ def finish(reason: pb.FinishReason.ValueType, legacy: bool = False) -> str:
     return FINISH.get(reason, "stop")
 
 
-def merge(into: pb.Delta, later: pb.Delta) -> None:
-    """Adds a later delta of the same choice, for a client that is slower than the worker."""
-    into.text += later.text
-    into.reasoning += later.reasoning
-    into.tool_calls.extend(later.tool_calls)
-    into.token_ids.extend(later.token_ids)
-    into.logprobs.extend(later.logprobs)
-    into.in_text.extend(later.in_text)
-    into.prompt_logprobs.extend(later.prompt_logprobs)
-    into.completion_tokens = later.completion_tokens
-    into.delivered_bytes = later.delivered_bytes
-    if later.HasField("finish"):
-        into.finish.CopyFrom(later.finish)
-
-
 def _message(choice: _Choice, legacy: bool) -> Json:
     text = "".join(choice.text)
     message: Json = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edge import calling, chance, fetching
 from edge.errors import ApiError
 from edge.intake import Intake
-from edge.openai import chat_to_proto
+from edge.openai import chat_to_proto, images
 from edge.responses import conversation, ids, items, rules, to_chat, truncation
 from edge.responses.ids import Ids
 from edge.responses.item_models import PlainItem
@@ -99,7 +99,8 @@ async def wanted(
     chat = conversation.conversation(turn.items, asked.instructions)
     turn.places, turn.calls = chat.places, chat.calls
     request = to_chat.chat(asked, chat.messages)
-    await fetching.inline(request, fetching.Hosts(intake.settings.media_hosts))
+    hosts = fetching.Hosts(intake.settings.media_hosts)
+    await fetching.put_in(images.addressed(request), hosts, images.not_had)
     made = chat_to_proto.translate(request, chance.seed(), model.capabilities)
     chat_to_proto.check_model(made, model)
     return made

@@ -19,6 +19,7 @@ from edge.context import Context
 from edge.errors import ApiError
 from edge.intake import Intake
 from edge.resolve import Target
+from edge.together import together
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker.errors import (
     Draining,
@@ -203,7 +204,7 @@ async def test_several_at_once_keep_their_order() -> None:
             await asyncio.sleep(0)
         return turns
 
-    assert await calling.together(map(later, (3, 1, 2))) == [3, 1, 2]
+    assert await together(map(later, (3, 1, 2))) == [3, 1, 2]
 
 
 async def test_the_first_of_several_that_fails_ends_the_others() -> None:
@@ -221,7 +222,7 @@ async def test_the_first_of_several_that_fails_ends_the_others() -> None:
         raise errors.timed_out()
 
     with pytest.raises(ApiError) as caught:
-        await calling.together([hang(), fail(), hang()])
+        await together([hang(), fail(), hang()])
     assert caught.value.code == "timeout"
     assert ended == ["hang", "hang"]
 

@@ -5,7 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.openai.chat_response import Chunks, Gathered, Header, fingerprint, merge
+from edge.openai.chat_response import Chunks, Gathered, Header, fingerprint
+from edge.stream import merge
 from protos.inference.v1 import inference_pb2 as pb
 
 STARTED = pb.Started(model_identity="sha256:1", prompt_tokens=3)

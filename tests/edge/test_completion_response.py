@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from edge.openai.chat_response import merge
 from edge.openai.completion_response import Chunks, Gathered, Header
 from edge.openai.schemas.completions import Completion, CompletionChunk
+from edge.stream import merge
 from protos.inference.v1 import inference_pb2 as pb
 
 STARTED = pb.Started(model_identity="sha256:x")

@@ -10,6 +10,7 @@ import pytest
 from edge import fetching, media_size
 from edge.errors import ApiError
 from edge.fetching import Hosts
+from edge.openai import images
 from edge.openai.chat_request import ChatRequest
 from protos.inference.v1 import inference_pb2 as pb
 from tests.edge.pictures import PICTURE, data_url, pictures
@@ -59,6 +60,10 @@ def test_public_addresses(address, public):
     assert fetching._is_public(address) == public
 
 
+async def inline(request: ChatRequest, hosts: Hosts) -> None:
+    await fetching.put_in(images.addressed(request), hosts, images.not_had)
+
+
 def urls(request: ChatRequest) -> list[str]:
     message: Any = request.messages[0]
     content = message.content
@@ -68,7 +73,7 @@ def urls(request: ChatRequest) -> list[str]:
 async def test_images_are_put_in_where_they_were_named():
     async with pictures() as base:
         request = chat(f"{base}/png", data_url(b"other"), f"{base}/near")
-        await fetching.inline(request, Hosts(("127.0.0.1",)))
+        await inline(request, Hosts(("127.0.0.1",)))
     assert urls(request) == [data_url(PICTURE), data_url(b"other"), data_url(PICTURE)]
 
 
@@ -86,7 +91,7 @@ async def test_images_that_are_not_had(monkeypatch, path, said):
     monkeypatch.setattr(fetching, "MOST_BYTES", 1000)
     async with pictures() as base:
         with pytest.raises(ApiError, match=said) as caught:
-            await fetching.inline(chat(base + path), Hosts(("127.0.0.1", "localhost")))
+            await inline(chat(base + path), Hosts(("127.0.0.1", "localhost")))
     assert caught.value.status == 400
     assert caught.value.param == "messages[0].content[1].image_url.url"
 
@@ -105,14 +110,14 @@ async def test_images_that_are_not_had(monkeypatch, path, said):
 )
 async def test_addresses_that_are_not_asked(url, allowed):
     with pytest.raises(ApiError) as caught:
-        await fetching.inline(chat(url), Hosts(allowed))
+        await inline(chat(url), Hosts(allowed))
     assert caught.value.code == "invalid_image_url"
     assert "secret" not in str(caught.value)
 
 
 async def test_too_many_are_not_fetched():
     with pytest.raises(ApiError, match="more than 16"):
-        await fetching.inline(chat(*["http://example.com/x"] * 17), Hosts(("example.com",)))
+        await inline(chat(*["http://example.com/x"] * 17), Hosts(("example.com",)))
 
 
 def test_the_limit_of_a_body_is_that_of_its_texts():

@@ -12,6 +12,7 @@ from edge.anthropic import errors, images, rules
 from edge.anthropic.request import MessagesRequest
 from edge.errors import ApiError
 from edge.fetching import Hosts
+from edge.openai import images as openai
 from edge.openai.chat_request import ChatRequest
 from protos.inference.v1 import inference_pb2 as pb
 from tests.edge.pictures import PICTURE, data_url, pictures
@@ -158,7 +159,7 @@ async def test_chats_keep_their_own_words() -> None:
     messages = [{"role": "user", "content": [part]}]
     chat = ChatRequest.model_validate(chat_body(messages=messages))
     with pytest.raises(ApiError) as caught:
-        await fetching.inline(chat, LOCAL)
+        await fetching.put_in(openai.addressed(chat), LOCAL, openai.not_had)
     assert caught.value.message == (
         "Invalid 'messages[0].content[0].image_url.url': this server does not fetch images from "
         "there; send a base64-encoded data URL."

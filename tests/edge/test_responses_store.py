@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -357,6 +358,50 @@ async def kept(where: str | Path, clock: Clock) -> AsyncGenerator[Keeping, None]
         yield there
     finally:
         await there.close()
+
+
+async def test_who_opens_it_may_leave_and_it_is_closed_all_the_same(
+    where: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, open_now, closed = asyncio.Semaphore(0), asyncio.Event(), asyncio.Event()
+
+    class Watched(Place):
+        async def close(self) -> None:
+            await super().close()
+            closed.set()
+
+    async def slowly(*about: Any) -> Place:
+        began.release()
+        await open_now.wait()
+        there = await place.opened(*about)
+        return Watched(there.store, there.directory)
+
+    monkeypatch.setattr(keeping, "place", SimpleNamespace(opened=slowly))
+    async with kept(where, clock) as there:
+        first, second = [asyncio.create_task(there.get("me", ID)) for _ in range(2)]
+        await began.acquire()
+        first.cancel()
+        await asyncio.wait((first,))
+        asyncio.get_running_loop().call_later(0.01, open_now.set)
+        with pytest.raises(ApiError, match="not found"):
+            await second
+    assert closed.is_set()
+    assert began.locked(), "opened twice"
+
+
+async def test_who_asks_it_may_leave_and_is_answered_before_it_is_closed(
+    where: str, clock: Clock
+) -> None:
+    async with kept(where, clock) as there:
+        await there.open()
+        others = set(there._asking)
+        adding = asyncio.create_task(there.add(record(ID)))
+        # Not before it has asked.
+        while not there._asking - others:
+            await asyncio.sleep(0)
+        adding.cancel()
+    async with kept(where, clock) as there:
+        assert (await there.get("me", ID)).status == "completed"
 
 
 async def test_what_nobody_makes_any_more_has_failed(where: str, clock: Clock) -> None:

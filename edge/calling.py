@@ -18,7 +18,7 @@ from edge import errors, resume
 from edge.errors import ApiError, Names
 from edge.intake import Intake
 from edge.pool import Lease
-from edge.resume import Loss
+from edge.resume import Attempts, Loss
 from edge.worker import Worker
 from protos.inference.v1 import inference_pb2 as pb
 
@@ -81,9 +81,7 @@ class _Asking:
         if rpc in _EVALUATES:
             self._silence, self._silent = settings.first_token_timeout, Loss.STALLED
             request.tenant = self._ctx.identity.name
-        # Address and incarnation of those that had it.
-        self._tried: dict[str, str] = {}
-        self._lost = 0
+        self._attempts = Attempts()
         self._last: ApiError | None = None
         self._ended: ApiError | None = None
         self._call: Any = None
@@ -114,16 +112,14 @@ class _Asking:
         lease = self._pool.lease(self._ctx.model, self._request, self._suits)
         if lease is None:
             raise self._last or errors.no_worker()
-        self._tried[lease.worker.address] = lease.worker.incarnation
+        self._attempts.began(lease.worker.address, lease.worker.incarnation)
         self._ctx.worker = lease.worker.address
         # The question of this model's worker, and of nobody who serves another one since.
         self._request.model_identity = lease.model.identity
         return lease
 
     def _suits(self, worker: Worker) -> bool:
-        """Whether it may have it: not again, save when it was started anew since."""
-        before = self._tried.get(worker.address)
-        return before is None or before not in ("", worker.incarnation)
+        return self._attempts.may_begin(worker.address, worker.incarnation)
 
     async def _ask(self, lease: Lease) -> Message:
         """Raises AioRpcError, TimeoutError where it stays silent, and ApiError where it is ended."""
@@ -157,6 +153,5 @@ class _Asking:
                 code=failure.code.name,
             )
         self._last = error
-        self._lost += loss is not Loss.REFUSED
-        if not resume.may_go_on(loss, self._lost, delivered=False):
+        if not self._attempts.lose(loss, delivered=False):
             raise error

@@ -18,7 +18,7 @@ from common.transport import REQUEST_ID_KEY, Failure, read_rpc_error
 from edge import errors, resume
 from edge.errors import INVALID_REQUEST, ApiError, Names
 from edge.pool import Lease, Pool
-from edge.resume import Loss, Outcome, Progress
+from edge.resume import Attempts, Loss, Outcome, Progress
 from edge.worker import Worker
 from protos.inference.v1 import inference_pb2 as pb
 
@@ -81,9 +81,7 @@ class Generation:
         self._deadline = self._loop.time() + timeout
         self._lease: Lease | None = None
         self._call: Any = None
-        # Address and incarnation of those that had it.
-        self._tried: dict[str, str] = {}
-        self._lost = 0
+        self._attempts = Attempts()
         self._announced = self._delivered = self._admitted = False
         # Where it stands, if that is known; and what it stands in: the model's identity.
         self._progress: Progress | None = None
@@ -174,7 +172,7 @@ class Generation:
         if lease is None:
             self._fail(self._last or errors.no_worker(), Outcome.NO_WORKER)
         self._lease = lease
-        self._tried[lease.worker.address] = lease.worker.incarnation
+        self._attempts.began(lease.worker.address, lease.worker.incarnation)
         self._address_to(lease.model)
         self._admitted = self._timed_out = False
         self._call = lease.worker.stub.Generate(
@@ -185,9 +183,7 @@ class Generation:
             self._ring_in(self._limit)
 
     def _suits(self, worker: Worker) -> bool:
-        """Whether it may have the request: not again, save when it was started anew since."""
-        before = self._tried.get(worker.address)
-        if before is not None and before in ("", worker.incarnation):
+        if not self._attempts.may_begin(worker.address, worker.incarnation):
             return False
         if not self._delivered:
             return True
@@ -259,14 +255,14 @@ class Generation:
             # Not its words: they may have some of the prompt's. Its own log has them.
             self._log("worker failed", code=lost.failure.code.name)
         self._last = error
-        self._lost += lost.loss is not Loss.REFUSED
+        may_go_on = self._attempts.lose(lost.loss, delivered=self._delivered)
         if self._delivered:
             self._cut = self._cut or lost.loss is not Loss.FINAL
             if self._progress is None or not self._progress.whole:
                 self._fail(error, Outcome.UNSUPPORTED)
             if self.resumed >= self._max_resumes:
                 self._fail(error, Outcome.TOO_OFTEN)
-        if not resume.may_go_on(lost.loss, self._lost, delivered=self._delivered):
+        if not may_go_on:
             final = lost.loss is Loss.FINAL
             self._fail(error, Outcome.NO_WORKER if final else Outcome.TOO_OFTEN)
 

@@ -74,11 +74,6 @@ def loss(failure: Failure) -> Loss:
     return _REASONS.get(failure.reason) or _CODES.get(failure.code, Loss.FINAL)
 
 
-def may_go_on(lost_by: Loss, losses: int, *, delivered: bool) -> bool:
-    """Whether another worker may try; `losses` counts this one, refusals apart."""
-    return losses <= SURVIVES[lost_by][delivered]
-
-
 def resumes(model: pb.ModelInfo) -> bool:
     """Whether a worker with this description can continue what another one began."""
     return pb.CAPABILITY_RESUME in model.capabilities
@@ -96,6 +91,29 @@ def resumable(request: pb.GenerateRequest) -> bool:
 def choices(request: pb.GenerateRequest) -> int:
     """Choices that come back."""
     return request.n or 1
+
+
+class Attempts:
+    """Who had a request, and what it has lost. State: those workers, and the losses that count."""
+
+    def __init__(self) -> None:
+        # Address and incarnation of those that had it.
+        self._tried: dict[str, str] = {}
+        self._losses = 0
+
+    def began(self, address: str, incarnation: str) -> None:
+        """A worker has it now."""
+        self._tried[address] = incarnation
+
+    def may_begin(self, address: str, incarnation: str) -> bool:
+        """Whether a worker may have it: not again, save when it was started anew since."""
+        before = self._tried.get(address)
+        return before is None or before not in ("", incarnation)
+
+    def lose(self, lost_by: Loss, *, delivered: bool) -> bool:
+        """Counts a loss; whether another worker may try."""
+        self._losses += lost_by is not Loss.REFUSED
+        return self._losses <= SURVIVES[lost_by][delivered]
 
 
 class Progress:

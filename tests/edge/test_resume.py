@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from common.transport import Failure
-from edge.resume import MAX_TOKENS, Loss, Progress, loss, may_go_on, resumable
+from edge.resume import MAX_TOKENS, Attempts, Loss, Progress, loss, resumable
 from protos.inference.v1 import inference_pb2 as pb
 
 FINISH = pb.ChoiceFinish(reason=pb.FINISH_REASON_STOP)
@@ -106,8 +106,28 @@ def test_a_request_that_kills_workers_does_not_go_round_all_of_them(
     lost_by: Loss, before: int, after: int
 ) -> None:
     for delivered, survives in ((False, before), (True, after)):
-        allowed = [n for n in range(1, 10) if may_go_on(lost_by, n, delivered=delivered)]
-        assert allowed == list(range(1, survives + 1))
+        attempts = Attempts()
+        allowed = [attempts.lose(lost_by, delivered=delivered) for _ in range(9)]
+        assert allowed == [True] * survives + [False] * (9 - survives)
+
+
+def test_refusals_are_no_losses() -> None:
+    attempts = Attempts()
+    for lost_by in (Loss.REFUSED, Loss.GONE, Loss.REFUSED, Loss.GONE):
+        assert attempts.lose(lost_by, delivered=False)
+    assert not attempts.lose(Loss.GONE, delivered=False)
+
+
+def test_a_worker_gets_a_request_again_only_when_it_was_started_anew() -> None:
+    attempts = Attempts()
+    assert attempts.may_begin("a:1", "")
+    attempts.began("a:1", "first")
+    assert not attempts.may_begin("a:1", "first")
+    assert attempts.may_begin("a:1", "second")
+    assert attempts.may_begin("b:1", "first")
+    attempts.began("b:1", "")
+    # Who said nothing then may be the same process now.
+    assert not attempts.may_begin("b:1", "later")
 
 
 def test_what_cannot_be_continued_at_all() -> None:

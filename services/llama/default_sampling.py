@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -66,17 +64,6 @@ def default_sampling(said: Mapping[str, float], metadata: Mapping[str, Any]) -> 
         result.mirostat.version = int(values["mirostat"])
         _optional(result.mirostat, values, tau="mirostat_tau", eta="mirostat_eta")
     return result
-
-
-def with_defaults(base: str, said: Mapping[str, float]) -> str:
-    """The model's identity with the operator's defaults, if there are some.
-
-    An answer that goes on elsewhere must be sampled as it was begun.
-    """
-    if not said:
-        return base
-    text = json.dumps(dict(said), sort_keys=True)
-    return "sha256:" + hashlib.sha256(f"{base} sampling {text}".encode()).hexdigest()
 
 
 def _optional(message: Any, values: Mapping[str, float], **names: str) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, replace
 
-from services.llama import host, sizing
+from services.llama import host, identity, sizing
 from services.llama.config import LlamaSettings
 from services.llama.runtime import adapters
 from services.llama.runtime.gguf import Header
@@ -113,8 +112,10 @@ def make(settings: LlamaSettings, header: Header, beside: float = 0) -> Plan:
         rope=_rope(settings),
         adapters=tuple(files),
     )
-    identity = _with_rope(adapters.identity(header, checked), options.rope)
-    whole = replace(header, identity=identity, size=header.size + extra)
+    # Workers whose positions are encoded differently answer differently.
+    rope = "" if options.rope == RopeOptions() else repr(options.rope)
+    its = identity.extended(adapters.identity(header, checked), rope)
+    whole = replace(header, identity=its, size=header.size + extra)
     return Plan(whole, options, stretch, _parked(settings, left))
 
 
@@ -140,10 +141,3 @@ def _rope(settings: LlamaSettings) -> RopeOptions:
         beta_fast=settings.yarn_beta_fast,
         beta_slow=settings.yarn_beta_slow,
     )
-
-
-def _with_rope(identity: str, rope: RopeOptions) -> str:
-    """Workers whose positions are encoded differently answer differently."""
-    if rope == RopeOptions():
-        return identity
-    return "sha256:" + hashlib.sha256(f"{identity} {rope!r}".encode()).hexdigest()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.llama import (
-    default_sampling,
     embedding_setup,
     hub,
+    identity,
     infill,
     plan,
     sizing,
@@ -95,11 +95,13 @@ def _find(path: Path, settings: LlamaSettings) -> Source:
     if projector is not None and not kind.generates:
         raise SettingError(f"--mmproj: {path} does not generate text")
     chosen_templates = templates.choose(settings.chat_template, planned.header.metadata)
-    identity = templates.identity(planned.header.identity, chosen_templates)
-    identity = templates.with_format(identity, settings.tool_format)
-    identity = default_sampling.with_defaults(identity, settings.default_sampling())
-    identity = projectors.identity(identity, projector)
-    planned = replace(planned, header=replace(planned.header, identity=identity))
+    its = identity.served(
+        planned.header.identity,
+        settings,
+        chosen_templates,
+        projector.header if projector is not None else None,
+    )
+    planned = replace(planned, header=replace(planned.header, identity=its))
     if kind.generates:
         cells = sizing.rounded(planned.options.cells)
         planned = replace(planned, options=replace(planned.options, cells=cells))

@@ -1,8 +1,7 @@
-"""Which chat templates a model is served with: its own, or the operator's; and their identity."""
+"""Which chat templates a model is served with: its own, or the operator's."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,21 +41,6 @@ def choose(said: str, metadata: Mapping[str, Any]) -> Templates:
     named = {name: source for name, source in found.items() if isinstance(source, str) and source}
     default = own if isinstance(own, str) and own else named.get("tool_use")
     return Templates(default, named)
-
-
-def identity(base: str, templates: Templates) -> str:
-    """The model's identity, which covers its own templates already, with an operator's."""
-    if not templates.overridden:
-        return base
-    source = hashlib.sha256((templates.default or "").encode()).hexdigest()
-    return "sha256:" + hashlib.sha256(f"{base} template {source}".encode()).hexdigest()
-
-
-def with_format(base: str, name: str) -> str:
-    """The model's identity with the operator's format of answers, if there is one."""
-    if not name:
-        return base
-    return "sha256:" + hashlib.sha256(f"{base} format {name}".encode()).hexdigest()
 
 
 def _read(path: Path) -> str:

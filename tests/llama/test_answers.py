@@ -7,7 +7,7 @@ import json
 import pytest
 
 from protos.inference.v1 import inference_pb2 as pb
-from services.llama import answers, templates
+from services.llama import answers
 from services.llama.builtin_templates import BUILTIN
 from services.llama.prompt import Prompts
 from services.worker.errors import InvalidField, Unsupported
@@ -124,10 +124,3 @@ def test_required_needs_constraints():
     made.chat.tool_choice.mode = _Mode.MODE_REQUIRED
     with pytest.raises(Unsupported):
         answers.expected(made, prompt, None, VOCABULARY)
-
-
-def test_a_format_of_the_operators_makes_another_model():
-    own = templates.with_format("sha256:x", "")
-    made = {templates.with_format("sha256:x", name) for name in ("", "hermes", "granite")}
-    assert own == "sha256:x"
-    assert len(made) == 3

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from common.settings import ConfigError
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.config import LlamaSettings
-from services.llama.default_sampling import default_sampling, with_defaults
+from services.llama.default_sampling import default_sampling
 from services.llama.sampling.defaults import BOUNDS, parse
 from services.worker import validation
 from tests.llama.real_kit import collect, request
@@ -179,18 +179,6 @@ def test_a_recommendation_that_no_request_could_make_is_ignored(key: str, value:
     with capture_logs() as logs:
         assert default_sampling({}, general(**{key: value})) == PLAIN
     assert [line["log_level"] for line in logs] == ["warning"]
-
-
-def test_workers_with_other_defaults_are_not_interchangeable():
-    identities = {
-        with_defaults("sha256:x", said)
-        for said in ({}, {"top_k": 1}, {"top_k": 2}, {"top_k": 1, "top_p": 0.5})
-    }
-    assert len(identities) == 4
-    assert with_defaults("sha256:x", {}) == "sha256:x"
-    assert with_defaults("a", {"top_k": 1, "top_p": 1.0}) == with_defaults(
-        "a", {"top_p": 1.0, "top_k": 1}
-    )
 
 
 @pytest.mark.real

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,14 +46,6 @@ def find(settings: LlamaSettings) -> ProjectorSource | None:
     )
     needs = header.size + _compute(header) + _OVERHEAD + settings.media_cache * 2**20
     return ProjectorSource(path, header, options, needs)
-
-
-def identity(base: str, source: ProjectorSource | None) -> str:
-    """The model's identity with its projector: workers with another see images differently."""
-    if source is None:
-        return base
-    said = f"{base} projector {source.header.identity}"
-    return "sha256:" + hashlib.sha256(said.encode()).hexdigest()
 
 
 def _check(path: Path, header: Header) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
@@ -15,7 +17,15 @@ from edge.config import EdgeSettings
 from edge.errors import ApiError, invalid
 from edge.responses import ids, place, render
 from edge.responses.place import Place
-from edge.responses.records import Json, Limits, Record, Store, StoreError, TooLongError
+from edge.responses.records import (
+    Json,
+    Limits,
+    Record,
+    Store,
+    StoreError,
+    TooLargeError,
+    TooLongError,
+)
 from edge.responses.runs import Run
 
 log = structlog.get_logger()
@@ -41,15 +51,10 @@ def told(records: Sequence[Record]) -> list[Json]:
     return [item for record in records for item in (*record.items, *record.body["output"])]
 
 
-def _failed(what: str, error: StoreError, **fields: str) -> None:
-    """The operator is told; a traceback would say nothing more."""
-    log.error(what, reason=str(error), **fields)
-
-
 class Keeping:
     """State: the open store, tasks that look after it, and the runs of this process by their ids.
 
-    `clock` is in seconds since 1970.
+    And the ends of such that the store was away for. `clock` is in seconds since 1970.
     """
 
     def __init__(self, settings: EdgeSettings, clock: Callable[[], float] = time.time) -> None:
@@ -59,6 +64,9 @@ class Keeping:
         )
         self.clock = clock
         self.runs: dict[str, Run] = {}
+        self._unsaved: dict[str, tuple[Json, bytes]] = {}
+        # When the store was last away, by the monotonic clock.
+        self._away = -math.inf
         self._place: Place | None = None
         self._opening: asyncio.Task[None] | None = None
         self._refused_until = 0.0
@@ -86,7 +94,7 @@ class Keeping:
         try:
             await self._store()
         except StoreError as error:
-            _failed("responses cannot be stored", error)
+            self._failed("responses cannot be stored", error)
 
     async def add(self, record: Record, extends: Sequence[str] = ()) -> bool:
         """Keeps a response; False, and a line in the log, where that failed."""
@@ -94,17 +102,21 @@ class Keeping:
             store = await self._store()
             await self._ask(store.add(record, extends))
         except StoreError as error:
-            _failed("response not stored", error, response_id=record.id)
+            self._failed("response not stored", error, response_id=record.id)
             return False
         return True
 
     async def end(self, id_: str, body: Json, events: bytes) -> bool:
-        """Ends a live one; False where it was not any more, or where that failed, which is logged."""
+        """Ends a live one; False where it was not any more, or where that failed, which is logged.
+
+        There is no other place for it: while the store is away it is tried again.
+        """
         try:
             store = await self._store()
-            return await self._ask(store.end(id_, body["status"], body, events))
+            return await self._ask(self._end(store, id_, body, events))
         except StoreError as error:
-            _failed("response not stored", error, response_id=id_)
+            self._failed("response not stored", error, response_id=id_)
+            self._unsaved[id_] = body, events
             return False
 
     async def get(self, owner: str, id_: str) -> Record:
@@ -115,7 +127,7 @@ class Keeping:
         record = await self._asked(lambda store: store.get(owner, id_))
         if record is None:
             raise ids.no_response(id_)
-        if record.status in render.LIVE and self.clock() - record.beat > LOST:
+        if record.status in render.LIVE and self._is_lost(record):
             return await self._lost(record)
         return record
 
@@ -210,10 +222,16 @@ class Keeping:
         except TooLongError:
             raise
         except StoreError as error:
-            _failed("store of responses failed", error)
+            self._failed("store of responses failed", error)
             raise errors.unavailable(
                 "Stored responses cannot be reached now. Please try again later."
             ) from None
+
+    def _failed(self, what: str, error: StoreError, **fields: str) -> None:
+        """The operator is told; a traceback would say nothing more."""
+        log.error(what, reason=str(error), **fields)
+        if not isinstance(error, TooLargeError):
+            self._away = time.monotonic()
 
     async def _call_off(self, record: Record) -> None:
         """Another process makes it, and ends it at its next sign of life; one that hangs does not."""
@@ -226,6 +244,24 @@ class Keeping:
                 return
         body = render.cancelled(record.body, record.body["output"])
         await self._asked(lambda store: store.end(record.id, body["status"], body, None))
+
+    async def _end(self, store: Store, id_: str, body: Json, events: bytes) -> bool:
+        try:
+            return await store.end(id_, body["status"], body, events)
+        except TooLargeError as error:
+            self._failed("response not stored", error, response_id=id_)
+            nothing = {**body, "completed_at": None, "incomplete_details": None}
+            why = ApiError(500, "The response is too large to be stored.")
+            body = render.failed(nothing, [], why)
+            with contextlib.suppress(TooLargeError):
+                return await store.end(id_, body["status"], body, None)
+            return False
+
+    def _is_lost(self, record: Record) -> bool:
+        """Whether nobody makes it. While the store was away nobody could tell it that they do."""
+        if record.id in self.runs or record.id in self._unsaved:
+            return False
+        return self.clock() - record.beat > LOST and time.monotonic() - self._away > LOST
 
     async def _lost(self, record: Record) -> Record:
         """The process that made it is gone."""
@@ -270,14 +306,21 @@ class Keeping:
             try:
                 await self._ask(what(await self._store()))
             except StoreError as error:
-                _failed("store of responses failed", error)
+                self._failed("store of responses failed", error)
             await asyncio.sleep(seconds)
 
     async def _purge(self, store: Store) -> None:
         await store.purge(self.clock())
 
     async def _beat(self, store: Store) -> None:
-        """Says that what runs here runs, and ends what was cancelled or deleted elsewhere."""
+        """Says that what runs here runs, and ends what was cancelled or deleted elsewhere.
+
+        First the ends that could not be kept.
+        """
+        for id_, (body, events) in list(self._unsaved.items()):
+            await self._end(store, id_, body, events)
+            del self._unsaved[id_]
+            log.info("response stored", response_id=id_)
         kept = [id_ for id_, run in self.runs.items() if run.kept]
         if kept:
             for id_ in await store.beat(kept, self.clock()):

@@ -13,6 +13,10 @@ class StoreError(Exception):
     """The store cannot be reached, or refuses; the message is for the log."""
 
 
+class TooLargeError(StoreError):
+    """A response has more bytes than one may have."""
+
+
 class TooLongError(StoreError):
     """A conversation has more responses, or longer ones, than are read for one request."""
 

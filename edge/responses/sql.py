@@ -42,7 +42,14 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from edge.responses import render
-from edge.responses.records import Json, Limits, Record, StoreError, TooLongError
+from edge.responses.records import (
+    Json,
+    Limits,
+    Record,
+    StoreError,
+    TooLargeError,
+    TooLongError,
+)
 
 # Connections of one process, and the longest wait for one of them or for a lock, in seconds.
 _CONNECTIONS: Final = 4
@@ -255,7 +262,7 @@ class SqlStore:
 
     def _sized(self, size: int) -> int:
         if size > self._limits.max_response_bytes:
-            raise StoreError(f"{size} bytes are more than --store-max-response-bytes")
+            raise TooLargeError(f"{size} bytes are more than --store-max-response-bytes")
         return size
 
     @contextlib.asynccontextmanager

@@ -173,8 +173,7 @@ class LlamaBackend(Backend):
         self._incarnation = uuid.uuid4().hex
         await there.stop()
         await asyncio.to_thread(there.loaded.close)
-        self._metrics.loaded.set(0)
-        self._metrics.cells_idle.set(0)
+        self._metrics.unloaded()
         _log.info("model unloaded")
 
     async def stop(self) -> None:

@@ -270,7 +270,8 @@ class Engine:
     def _sample(self, work: Planned, logits: list[list[Logits]]) -> None:
         now = self._clock()
         for (sequence, item), rows in zip(work, logits, strict=True):
-            known, last = len(sequence.tokens), sequence.timings.last_token
+            known, timings = len(sequence.tokens), sequence.timings
+            first, last = not timings.last_token, timings.last_token or timings.arrived
             accepted = sequence.usage.accepted
             try:
                 delta = sequence.take(rows, item.count, now)
@@ -283,11 +284,12 @@ class Engine:
                 continue
             self._roster.sampled(sequence, item, known)
             accepted = sequence.usage.accepted - accepted
-            self._meter.sampled(item, len(sequence.tokens) - known, accepted, now - (last or now))
+            gained = len(sequence.tokens) - known
+            self._meter.sampled(item, gained, accepted, now - last, first=first)
             if delta is not None:
                 self._outbox.append((sequence.stream, delta))
                 if delta.ended is not None:
-                    self._meter.finished(sequence.timings, now)
+                    self._meter.finished(now)
                     self._roster.retire(sequence)
 
     def _emit(self) -> None:

@@ -115,6 +115,11 @@ class Metrics:
             registry=None,
         )
 
+    def unloaded(self) -> None:
+        """The model is no longer in memory, and nothing that hung on it."""
+        for gauge in (self.loaded, self.cells_used, self.cells_idle, self.parked_bytes):
+            gauge.set(0)
+
     @property
     def collectors(self) -> Sequence[Collector]:
         """All of them, to be registered."""
@@ -143,6 +148,12 @@ class Progress(Protocol):
     cached: int
 
 
+class Evaluated(Protocol):
+    """What of a sequence tells prefill from decode."""
+
+    timings: Timings
+
+
 @dataclass(frozen=True, slots=True)
 class Cells:
     """KV cells in use: by sequences that run, and kept for prompts to come."""
@@ -164,15 +175,21 @@ class Meter:
         self._last_finish = 0.0
         self._metrics.cells.set(cells)
 
-    def step(self, began: float, ended: float, work: Collection[tuple[object, Work]]) -> None:
-        """A decode of the model took from `began` to `ended`, in seconds."""
+    def step(self, began: float, ended: float, work: Collection[tuple[Evaluated, Work]]) -> None:
+        """A decode of the model took from `began` to `ended`, in seconds.
+
+        To be called before the sequences look at their logits.
+        """
         seconds = ended - began
-        decoded = sum(item.count == 1 for _, item in work)
         known = sum(item.count for _, item in work)
-        if decoded:
-            self._decode.add(decoded, seconds)
-        if known > decoded:
-            self._prefill.add(known - decoded, seconds)
+        # The last token of a prompt that is cached costs what a generated one does: as prefill it
+        # would tell of a slow one.
+        single = sum(item.count == 1 for _, item in work)
+        if single:
+            self._decode.add(single, seconds)
+        if known > single:
+            self._prefill.add(known - single, seconds)
+        decoded = sum(item.count == 1 and s.timings.first_token > 0 for s, item in work)
         self._metrics.step_seconds.observe(seconds)
         self._metrics.batch_tokens.observe(known + sum(item.draft for _, item in work))
         self._metrics.prefill_tokens.inc(known - decoded)
@@ -190,23 +207,25 @@ class Meter:
         """A state was put back from the host's memory."""
         self._metrics.restored_tokens.inc(tokens)
 
-    def sampled(self, item: Work, tokens: int, accepted: int, seconds: float) -> None:
-        """A sequence got so many tokens, so long after those before; 0: its first.
+    def sampled(
+        self, item: Work, tokens: int, accepted: int, seconds: float, *, first: bool
+    ) -> None:
+        """A sequence got so many tokens, so long after those before, the first after its arrival.
 
         `accepted`: how many of them were drafted.
         """
         self._metrics.decode_tokens.inc(tokens)
-        if tokens and seconds:
+        if tokens and first:
+            self._metrics.time_to_first_token.observe(seconds)
+        elif tokens:
             for _ in range(tokens):
                 self._metrics.inter_token.observe(seconds / tokens)
         if item.draft:
             self._metrics.drafted_tokens.inc(item.draft)
             self._metrics.accepted_tokens.inc(accepted)
 
-    def finished(self, timings: Timings, now: float) -> None:
+    def finished(self, now: float) -> None:
         """A sequence ended by itself."""
-        if timings.first_token:
-            self._metrics.time_to_first_token.observe(timings.first_token - timings.arrived)
         if self._last_finish:
             interval = now - self._last_finish
             known = self._drain_interval

@@ -143,6 +143,18 @@ async def test_unloaded_it_says_the_same_of_itself_and_loads_for_the_next(serve,
     assert len(model.loads) == 2
 
 
+async def test_unloaded_it_shows_no_memory_of_the_models(serve, model):
+    backend = await serve(ctx_size=512, idle=3600.0)
+    # The first one's cells make room, and are parked.
+    await generate(backend)
+    await collect(backend, request("Tell me a story.", max_tokens=5))
+    metrics = backend._metrics
+    await until(lambda: metrics.parked_bytes._value.get() > 0)
+    await backend._residence.close()
+    gauges = metrics.loaded, metrics.cells_used, metrics.cells_idle, metrics.parked_bytes
+    assert [gauge._value.get() for gauge in gauges] == [0, 0, 0, 0]
+
+
 async def test_what_was_cached_is_gone_when_an_unload_begins(serve, model):
     backend = await serve()
     before = backend.load().incarnation

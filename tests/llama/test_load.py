@@ -57,7 +57,6 @@ async def test_the_first_token_counts_when_it_is_there_whatever_comes_after():
     engine.start()
     streams = engine.submit(job(tokens=1000))
     await asyncio.wait_for(streams.next(), 30)
-    await until(lambda: values(metrics)["time_to_first_token_seconds_count"] == 1)
     engine.cancel(streams)
     await until(lambda: engine.load.running == 0)
     assert values(metrics)["time_to_first_token_seconds_count"] == 1

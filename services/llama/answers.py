@@ -9,6 +9,7 @@ from dataclasses import replace
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import formats
 from services.llama.constrain import Constraints, check_schema
+from services.llama.conversation import may_be_called
 from services.llama.formats import Format, Thinking, Tool
 from services.llama.interface import Grammar, Vocabulary
 from services.llama.prompt import Prompt
@@ -60,7 +61,7 @@ def _thought_before(
 
 def _reading(chat: pb.ChatInput, family: Format, prompt: Prompt, vocabulary: Vocabulary) -> Reading:
     """Without a trigger."""
-    tools = tuple(Tool(t.name, _schema(t.parameters_json_schema)) for t in _callable(chat))
+    tools = tuple(Tool(t.name, _schema(t.parameters_json_schema)) for t in may_be_called(chat))
     special = vocabulary.special
     return Reading(
         family,
@@ -159,13 +160,6 @@ def _begun_calls(
 
 def _parallel(chat: pb.ChatInput) -> bool:
     return not chat.HasField("parallel_tool_calls") or chat.parallel_tool_calls
-
-
-def _callable(chat: pb.ChatInput) -> Sequence[pb.Tool]:
-    if chat.tool_choice.mode == pb.ToolChoice.MODE_NONE:
-        return ()
-    allowed = frozenset(chat.tool_choice.allowed_names)
-    return [tool for tool in chat.tools if not allowed or tool.name in allowed]
 
 
 def _schema(text: str) -> Mapping[str, object]:

@@ -42,7 +42,7 @@ def arriving(job: Job, vocabulary: Vocabulary, context: int, wake: Callable[[], 
         taken = len(resumed.token_ids) if resumed is not None else 0
         stream = Stream(wake, choice, news, taken)
         try:
-            sequences.append(Sequence(0, job, stream, vocabulary, context, 0.0))
+            sequences.append(Sequence(job, stream, vocabulary, context))
         except ConstraintError:
             message = f"the tokens of choice {choice} are not what the constraint allows"
             raise InvalidField("resume.choices", message) from None

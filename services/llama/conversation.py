@@ -58,12 +58,17 @@ def messages(chat: pb.ChatInput, traits: Traits, family: Format | None = None) -
     return [_shaped(turn, traits) for turn in turns]
 
 
-def tools(chat: pb.ChatInput) -> list[Message]:
-    """The tools that may be called, as OpenAI declares them."""
+def may_be_called(chat: pb.ChatInput) -> list[pb.Tool]:
+    """Of the tools those that the choice leaves."""
     if chat.tool_choice.mode == pb.ToolChoice.MODE_NONE:
         return []
     allowed = frozenset(chat.tool_choice.allowed_names)
-    return [_tool(tool) for tool in chat.tools if not allowed or tool.name in allowed]
+    return [tool for tool in chat.tools if not allowed or tool.name in allowed]
+
+
+def tools(chat: pb.ChatInput) -> list[Message]:
+    """The tools that may be called, as OpenAI declares them."""
+    return [_tool(tool) for tool in may_be_called(chat)]
 
 
 def documents(chat: pb.ChatInput) -> list[Any]:
@@ -195,14 +200,14 @@ def _in_order_of_calls(turns: Sequence[Message], *, named: bool) -> list[Message
         calls = turn.get("tool_calls")
         if not calls:
             continue
-        places = {call["id"]: place for place, call in enumerate(calls)}
+        order = {call["id"]: number for number, call in enumerate(calls)}
         results = _results(turns, at)
         at += len(results)
         # Results of no call stay where they are, among the last.
-        results = sorted(results, key=lambda r: places.get(r.get("tool_call_id"), len(places)))
+        results = sorted(results, key=lambda r: order.get(r.get("tool_call_id"), len(order)))
         for result in results:
-            place = places.get(result.get("tool_call_id"))
-            name = None if place is None or not named else calls[place]["function"]["name"]
+            number = order.get(result.get("tool_call_id"))
+            name = None if number is None or not named else calls[number]["function"]["name"]
             ordered.append({"name": name, **result} if name else result)
     return ordered
 
@@ -232,14 +237,14 @@ def _one_call_each(turns: Sequence[Message]) -> list[Message]:
 
 def _with_tool_responses(turns: Sequence[Message]) -> list[Message]:
     """Results as a field of the message that called, and the answer as its content."""
-    joined: list[Message] = []
+    merged: list[Message] = []
     at = 0
     while at < len(turns):
         turn = turns[at]
         at += 1
         calls = turn.get("tool_calls")
         if not calls:
-            joined.append(turn)
+            merged.append(turn)
             continue
         results = _results(turns, at)
         at += len(results)
@@ -256,8 +261,8 @@ def _with_tool_responses(turns: Sequence[Message]) -> list[Message]:
         if responses and answered and "tool_calls" not in turns[at] and not turn["content"]:
             whole = {**whole, "content": turns[at]["content"]}
             at += 1
-        joined.append(whole)
-    return joined
+        merged.append(whole)
+    return merged
 
 
 def _parsed(text: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence as Tokens
+from collections.abc import Sequence as Many
 from typing import Protocol
 
 import numpy as np
@@ -33,21 +33,13 @@ class Guesser(Protocol):
 class Sequence:
     """The state of one choice. Belongs to the engine's thread; only `stream` is shared."""
 
-    def __init__(
-        self,
-        number: int,
-        job: Job,
-        stream: Stream,
-        vocabulary: Vocabulary,
-        context: int,
-        arrived: float,
-    ) -> None:
-        # Order of arrival.
-        self.id = number
+    def __init__(self, job: Job, stream: Stream, vocabulary: Vocabulary, context: int) -> None:
+        # Order of arrival, once it is queued.
+        self.id = 0
         self.job = job
         self.choice = choice = stream.choice
         self.stream = stream
-        self.timings = Timings(arrived=arrived)
+        self.timings = Timings()
         self.usage = Usage()
         self.tokens = list(job.prompt)
         # Where its cells are; None: it waits.
@@ -189,7 +181,7 @@ class Sequence:
         if self._matcher is not None and self._mask is None:
             self._mask = self._matcher.mask()
 
-    def take(self, rows: Tokens[Logits], count: int, now: float) -> Delta | None:
+    def take(self, rows: Many[Logits], count: int, now: float) -> Delta | None:
         """The logits after its next `count` tokens and its draft; what the reader can be told.
 
         The delta has `ended` set when the last token has come. Then, as always, `cached` counts

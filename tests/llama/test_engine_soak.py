@@ -79,7 +79,7 @@ class Alone:
     def _generate(self, job: Job, choice: int) -> tuple[str, list[int], Finish]:
         stream = Stream(lambda: None, choice)
         one = replace(job, output=OutputParams(token_ids=True), resumed={})
-        sequence = Sequence(0, one, stream, self._runtime.vocabulary, 1024, 0.0)
+        sequence = Sequence(one, stream, self._runtime.vocabulary, 1024)
         text = ""
         ids: list[int] = []
         while True:

@@ -42,9 +42,8 @@ class Steps:
         self.next_id = 0
 
     def add(self, one: Job, context: int = 1024) -> Sequence:
-        sequence = Sequence(
-            self.next_id, one, Stream(lambda: None), self.runtime.vocabulary, context, self.now
-        )
+        sequence = Sequence(one, Stream(lambda: None), self.runtime.vocabulary, context)
+        sequence.id, sequence.timings.arrived = self.next_id, self.now
         self.next_id += 1
         self.roster.add(sequence)
         return sequence

@@ -318,9 +318,9 @@ class Keeping:
         First the ends that could not be kept.
         """
         for id_, (body, events) in list(self._unsaved.items()):
-            await self._end(store, id_, body, events)
+            if await self._end(store, id_, body, events):
+                log.info("response stored", response_id=id_)
             del self._unsaved[id_]
-            log.info("response stored", response_id=id_)
         kept = [id_ for id_, run in self.runs.items() if run.kept]
         if kept:
             for id_ in await store.beat(kept, self.clock()):

@@ -29,8 +29,8 @@ from deploy import direct
 from edge.openai import chat_rules, chat_to_proto, jsonbody
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama.interface import SpecialToken
+from services.llama.marks import plain
 from services.llama.prompt import Prompts
-from services.llama.template import plain
 from services.worker.errors import TemplateFailed
 
 SOURCES = "sdist/*/vendor/llama.cpp/models/templates"

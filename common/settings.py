@@ -45,18 +45,19 @@ class ConfigError(Exception):
     """The settings are wrong; the message is one line for the person who started the command."""
 
 
-def _split(value: Any) -> Any:
+def split(value: Any) -> Any:
+    """What a setting that is a list was given as, as a list: `a,b`, or several of such texts."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     if isinstance(value, Sequence):
         return [
-            part for item in value for part in (_split(item) if isinstance(item, str) else [item])
+            part for item in value for part in (split(item) if isinstance(item, str) else [item])
         ]
     return value
 
 
 # A list given as repeated flags, or comma-separated in one flag or variable, or as a YAML list.
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
 
 
 class Settings(BaseSettings):

@@ -18,6 +18,9 @@ FINISH: Final[dict[pb.FinishReason.ValueType, str]] = {
     pb.FINISH_REASON_CONTENT_FILTER: "content_filter",
 }
 
+# JSON has no -inf: what OpenAI says of what is too unlikely to say.
+LEAST_LOGPROB: Final = -9999.0
+
 Json = dict[str, Any]
 
 
@@ -282,7 +285,8 @@ def _likely(entry: pb.TokenLogprob) -> Json:
     return {
         # The text may be a part of a character: `bytes` has it exactly.
         "token": entry.token.decode(errors="replace"),
-        # JSON has no -inf; OpenAI says -9999 for what is too unlikely to say.
-        "logprob": max(entry.logprob, -9999.0) if entry.HasField("logprob") else -9999.0,
+        "logprob": max(entry.logprob, LEAST_LOGPROB)
+        if entry.HasField("logprob")
+        else LEAST_LOGPROB,
         "bytes": list(entry.token),
     }

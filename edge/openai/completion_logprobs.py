@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge.openai.chat_response import LEAST_LOGPROB
 from edge.openai.text_offsets import Offsets, Placed
 from protos.inference.v1 import inference_pb2 as pb
 
 Json = dict[str, Any]
-
-# JSON has no -inf; OpenAI says -9999 for what is too unlikely to say.
-_LEAST = -9999.0
 
 
 class Tokens:
@@ -79,7 +77,7 @@ def _lists(entries: Sequence[pb.TokenLogprob], placed: Sequence[Placed], top: in
 
 def _logprob(entry: pb.TokenLogprob) -> float | None:
     """None for the first token of a prompt."""
-    return max(entry.logprob, _LEAST) if entry.HasField("logprob") else None
+    return max(entry.logprob, LEAST_LOGPROB) if entry.HasField("logprob") else None
 
 
 def _likeliest(entry: pb.TokenLogprob, top: int) -> dict[str, float] | None:
@@ -89,7 +87,7 @@ def _likeliest(entry: pb.TokenLogprob, top: int) -> dict[str, float] | None:
         return None
     found: dict[str, float] = {}
     for other in entry.top[:top]:
-        found.setdefault(_text(other.token), max(other.logprob, _LEAST))
+        found.setdefault(_text(other.token), max(other.logprob, LEAST_LOGPROB))
     found.setdefault(_text(entry.token), chosen)
     return found
 

@@ -21,13 +21,13 @@ from services.llama.config import LlamaSettings
 from services.llama.embedder import EmbedMetrics
 from services.llama.engine import Engine, EngineLimits
 from services.llama.load import Metrics
+from services.llama.marks import plain
 from services.llama.media.reader import MediaMetrics, MediaReader
 from services.llama.prompt import detokenize
 from services.llama.residence import Residence
 from services.llama.resident import Loaded, ModelChangedError, Resident, Source
 from services.llama.runtime.embedding import EmbeddingModel
 from services.llama.stream import Ended
-from services.llama.template import plain
 from services.worker.backend import Backend, Call, StartupError
 from services.worker.errors import (
     ContextLengthExceeded,

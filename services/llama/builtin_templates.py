@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_CHATML = """\
+# For those without any, too.
+CHATML = """\
 {%- for message in messages -%}
 {{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
 {%- endfor -%}
@@ -97,7 +98,7 @@ _GEMMA = """\
 """
 
 BUILTIN: Mapping[str, str] = {
-    "chatml": _CHATML,
+    "chatml": CHATML,
     "hermes": _HERMES,
     "llama3": _LLAMA3,
     "mistral": _MISTRAL,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from common.settings import Names
+from common.settings import Names, split
 from services.llama import formats
 from services.llama.sampling import defaults
 from services.worker.config import WorkerSettings
@@ -34,17 +34,6 @@ def _layers(value: Any) -> Any:
     return ALL_LAYERS if value == "all" else value
 
 
-def _numbers(value: Any) -> Any:
-    """`3,1`, or a list, also one of such texts."""
-    if isinstance(value, str):
-        return [part for part in value.split(",") if part.strip()]
-    if isinstance(value, list | tuple):
-        return [
-            part for item in value for part in (_numbers(item) if isinstance(item, str) else [item])
-        ]
-    return value
-
-
 def _single(value: float) -> float:
     """llama.cpp's numbers have single precision: what is larger is infinite, what is less is 0."""
     if value and not _LEAST <= abs(value) <= _MOST:
@@ -54,7 +43,7 @@ def _single(value: float) -> float:
 
 Single = Annotated[float, AfterValidator(_single)]
 Share = Annotated[Single, Field(ge=0)]
-Shares = Annotated[tuple[Share, ...], NoDecode, BeforeValidator(_numbers)]
+Shares = Annotated[tuple[Share, ...], NoDecode, BeforeValidator(split)]
 
 
 # `KEY=VALUE` texts, given as Names are, or a mapping.

@@ -9,13 +9,14 @@ from types import MappingProxyType
 import structlog
 
 from protos.inference.v1 import inference_pb2 as pb
+from services.llama.builtin_templates import CHATML
 from services.llama.conversation import documents, tools
 from services.llama.formats import Format, by_name
 from services.llama.infill import Infill
 from services.llama.interface import SpecialToken, Vocabulary
-from services.llama.marks import MEDIA, split_places
+from services.llama.marks import MEDIA, plain, split_places
 from services.llama.rendering import Renderer
-from services.llama.template import CHATML, TemplateError, plain
+from services.llama.template import TemplateError
 from services.worker.errors import ContextLengthExceeded, InvalidField, TemplateFailed
 
 _log = structlog.get_logger()
@@ -199,7 +200,7 @@ class Prompts:
             raise ContextLengthExceeded(least, self._context, lower_bound=True)
 
     def render(self, chat: pb.ChatInput) -> str:
-        """The conversation through the template, with marks (see template). Raises TemplateFailed."""
+        """The conversation through the template, with marks (see marks). Raises TemplateFailed."""
         try:
             return self.renderer(chat).render(chat)
         except TemplateError as error:

@@ -15,6 +15,7 @@ from services.llama import (
     sizing,
     templates,
 )
+from services.llama.builtin_templates import CHATML
 from services.llama.config import LlamaSettings
 from services.llama.constrain import Constraints
 from services.llama.drafting import source as drafts
@@ -32,7 +33,7 @@ from services.llama.runtime import gguf
 from services.llama.runtime.embedding import EmbeddingModel
 from services.llama.runtime.llama import LlamaRuntime
 from services.llama.runtime.projector import Projector
-from services.llama.template import CHATML, TemplateError
+from services.llama.template import TemplateError
 from services.llama.templates import Templates
 from services.worker.backend import SettingError, StartupError
 

@@ -25,8 +25,6 @@ from services.llama import template_bounds as bounds
 from services.llama.marks import MARK, MEDIA, OPEN_END, Marks, plain
 from services.llama.template_bounds import MAX_CHARACTERS
 
-__all__ = ["CHATML", "MARK", "OPEN_END", "ChatTemplate", "TemplateError", "plain"]
-
 _ESCAPED_MARKS = re.compile(
     rf"(?<!\\)((?:\\\\)*)\\u({ord(MARK):x}|{ord(OPEN_END):x}|{ord(MEDIA):x})"
 )
@@ -34,13 +32,6 @@ _ESCAPED_MARKS = re.compile(
 # Limits of one rendering.
 MAX_SECONDS = 2.0
 _MAX_ITERATIONS = 1_000_000
-
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 
 
 class TemplateError(Exception):

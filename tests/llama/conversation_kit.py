@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from protos.inference.v1 import inference_pb2 as pb
+from services.llama.marks import plain
 from services.llama.prompt import Prompts
-from services.llama.template import plain
 from tests.llama.fake_runtime import FakeVocabulary
 
 WEATHER = pb.Tool(

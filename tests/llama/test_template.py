@@ -6,9 +6,11 @@ import pytest
 
 from protos.inference.v1 import inference_pb2 as pb
 from services.llama import template as module
+from services.llama.builtin_templates import CHATML
 from services.llama.interface import Vocabulary
+from services.llama.marks import plain
 from services.llama.prompt import Prompts, detokenize
-from services.llama.template import CHATML, ChatTemplate, TemplateError, plain
+from services.llama.template import ChatTemplate, TemplateError
 from services.worker.errors import ContextLengthExceeded, InvalidField, TemplateFailed
 from tests.llama.fake_runtime import BOS, EOS, FakeVocabulary
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
+from html import escape
 
 import orjson
 from aiohttp import web
 
 from common.version import VERSION
+from edge.api.home import root
 from edge.openapi.facts import Facts
 from edge.state import EDGE
 
@@ -21,9 +23,10 @@ async def openapi(request: web.Request) -> web.Response:
 
 async def page(request: web.Request) -> web.Response:
     """GET /docs."""
-    from edge.openapi.page import POLICY  # noqa: PLC0415 -- as below
+    from edge.openapi.page import POLICY, ROOT  # noqa: PLC0415 -- as below
 
     _, made = await _made(request)
+    made = made.replace(ROOT.encode(), escape(root(request)).encode())
     headers = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
     return web.Response(body=made, content_type="text/html", charset="utf-8", headers=headers)
 

@@ -35,9 +35,7 @@ _STYLE: Final = (
 async def about(request: web.Request) -> web.Response:
     """GET /."""
     edge = request.app[EDGE]
-    # The client's own word, of any bytes.
-    host = request.host.encode(errors="replace").decode()
-    base_url = f"{request.scheme}://{host}/v1"
+    base_url = f"{root(request)}/v1"
     found = edge.pool.models()
     # Those that can chat first: one of them is asked in the example.
     models = sorted(
@@ -58,6 +56,12 @@ async def about(request: web.Request) -> web.Response:
     )
     response.headers["Vary"] = _HEADERS["Vary"]
     return response
+
+
+def root(request: web.Request) -> str:
+    """Where the client found this server: its own word, of any characters."""
+    host = request.host.encode(errors="replace").decode()
+    return f"{request.scheme}://{host}"
 
 
 def page(base_url: str, models: Sequence[str], endpoints: Sequence[str], *, keys: bool) -> str:

@@ -41,6 +41,9 @@ POLICY: Final = (
     "frame-ancestors 'none'"
 )
 
+# Where examples ask; whoever shows the page puts in where it was asked for.
+ROOT: Final = "http://127.0.0.1:8000"
+
 _LIMITS: Final = (
     ("minimum", "≥ {}"),
     ("exclusiveMinimum", "> {}"),
@@ -100,8 +103,7 @@ def _operations(document: Json) -> Iterator[tuple[str, str, Json]]:
 
 def _security(document: Json) -> str:
     schemes = document["components"]["securitySchemes"]
-    needed = {} not in document["security"]
-    asked = "A key is needed" if needed else "No key is asked for; one may be sent"
+    asked = "A key is needed" if _needs_key(document) else "No key is asked for; one may be sent"
     listed = []
     for name, scheme in schemes.items():
         head = "Authorization: Bearer …" if scheme["type"] == "http" else f"{scheme['name']}: …"
@@ -110,6 +112,10 @@ def _security(document: Json) -> str:
             f"<td>{_text(scheme.get('description', name))}</td></tr>"
         )
     return f"<p>{asked}, in one of these:</p><table>{''.join(listed)}</table>"
+
+
+def _needs_key(document: Json) -> bool:
+    return {} not in document["security"]
 
 
 def _operation(document: Json, method: str, path: str, told: Json) -> Iterator[str]:
@@ -133,7 +139,8 @@ def _operation(document: Json, method: str, path: str, told: Json) -> Iterator[s
     if body is not None:
         yield f"<p>Body: {_kind(body['schema'])}</p>"
         if "example" in body:
-            yield f"<pre>{escape(_curl(method, path, body['example']))}</pre>"
+            key = " -H 'authorization: Bearer YOUR_KEY'" if _needs_key(document) else ""
+            yield f"<pre>{escape(_curl(method, path, key, body['example']))}</pre>"
     yield "<table>"
     for status, answer in told["responses"].items():
         for media, content in answer.get("content", {}).items():
@@ -203,10 +210,10 @@ def _must(required: bool) -> str:
     return ' <span class="must" title="required">*</span>' if required else ""
 
 
-def _curl(method: str, path: str, example: Any) -> str:
+def _curl(method: str, path: str, key: str, example: Any) -> str:
     body = orjson.dumps(example, option=orjson.OPT_INDENT_2).decode().replace("'", "'\\''")
     verb = "" if method == "POST" else f"-X {method} "
-    return f"curl {verb}http://127.0.0.1:8000{path} -H 'content-type: application/json' -d '{body}'"
+    return f"curl {verb}{ROOT}{path} -H 'content-type: application/json'{key} -d '{body}'"
 
 
 def _json(value: Any) -> str:

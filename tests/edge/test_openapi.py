@@ -24,7 +24,7 @@ from edge.openapi.operations import OPERATIONS
 from edge.routes import mounted
 from tests.edge.bodies import seeds
 from tests.edge.hostile import hostile
-from tests.edge.running import RunningEdge
+from tests.edge.running import RunningEdge, raw
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +162,9 @@ def test_schemas_and_models_agree(document: dict[str, Any], path: str) -> None:
     drawn = hostile({path: seeds()[path]}, 400, seed=9)
     bodies += [one.body for one in drawn if len(one.body) < 20_000]
     judged = Counter[bool]()
-    for raw in bodies:
+    for data in bodies:
         try:
-            body = jsonbody.parse(raw)
+            body = jsonbody.parse(data)
         except ApiError:
             continue
         if whole_floats(body):
@@ -206,7 +206,13 @@ async def test_served(edge: RunningEdge, document: dict[str, Any]) -> None:
         assert answer.status == 200
         assert answer.content_type == "text/html"
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-        assert page.STYLE in await answer.text()
+        text = await answer.text()
+    assert page.STYLE in text
+    # Examples ask whom the reader asked.
+    assert f"curl {edge.url}/v1/chat/completions" in text
+    assert page.ROOT not in text
+    head = b"GET /docs HTTP/1.0\r\nHost: <script>\r\n\r\n"
+    assert b"<script>" not in await raw(edge, head)
 
 
 EXAMPLES = [
@@ -283,6 +289,12 @@ def test_the_page_needs_nothing_and_leads_where_it_says(document: dict[str, Any]
         assert told["operationId"] in found.ids
     for name in document["components"]["schemas"]:
         assert f'id="type-{name}"' in text
+
+
+def test_examples_have_a_key_where_one_is_needed() -> None:
+    keyed = describe.describe(mounted(), OPERATIONS, Facts("1", keys=True))
+    assert "authorization: Bearer YOUR_KEY" in page.page(keyed)
+    assert "YOUR_KEY" not in page.page(describe.describe(mounted(), OPERATIONS, Facts("1")))
 
 
 def test_the_page_says_text_as_text() -> None:

@@ -177,8 +177,8 @@ def test_schemas_and_models_agree(document: dict[str, Any], path: str) -> None:
             valid = True
         judged[valid] += 1
         if schema.is_valid(body) != valid:
-            assert not valid, raw
-            assert may_be_reference(body), raw
+            assert not valid, data
+            assert may_be_reference(body), data
     assert judged[True] > 30
     assert judged[False] > 30
 

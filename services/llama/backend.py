@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from concurrent import futures
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, TypeVar
 
 import structlog
 from prometheus_client.registry import Collector
@@ -28,26 +26,18 @@ from services.llama.residence import Residence
 from services.llama.resident import Loaded, ModelChangedError, Resident, Source
 from services.llama.runtime.embedding import EmbeddingModel
 from services.llama.stream import Ended
+from services.llama.threads import RESUME_SECONDS, Threads
 from services.worker.backend import Backend, Call, StartupError
 from services.worker.errors import (
     ContextLengthExceeded,
     InvalidField,
     Loading,
     QueueFull,
-    TemplateFailed,
 )
 
-# A rendering ends itself before that (template.MAX_SECONDS); this is for what cannot, and for a
-# million tokens that may be resumed.
-_PROMPT_SECONDS, _RESUME_SECONDS = 10.0, 60.0
-_PROMPT_THREADS = 2
-# How long `stop` waits for what these threads still do.
-_STOP_SECONDS = 5.0
 _LEAST_RETRY, _MOST_RETRY = 0.5, 30.0
 # When a caller may try again whose load failed.
 _LOAD_RETRY_SECONDS = 5.0
-
-T = TypeVar("T")
 
 _log = structlog.get_logger()
 
@@ -60,16 +50,9 @@ class LlamaBackend(Backend):
         self._metrics = Metrics()
         self._embed_metrics = EmbedMetrics()
         self._media_metrics = MediaMetrics()
-        # Templates and tokenizers take milliseconds and more: never on the event loop.
-        self._executor = futures.ThreadPoolExecutor(_PROMPT_THREADS, thread_name_prefix="prompt")
-        # Encodes images and sounds: seconds, and beside the engine's own threads.
-        self._encoder = futures.ThreadPoolExecutor(1, thread_name_prefix="media")
-        # What they have to do, and do even when nobody waits for it any more.
-        self._at_work: set[futures.Future[Any]] = set()
+        self._threads = Threads()
         # Whether `stop` left a thread behind that Python would wait for at its end.
         self.abandoned = False
-        # One that waits for a thread is not yet taking its own time.
-        self._turns = asyncio.Semaphore(_PROMPT_THREADS)
         self._lost: asyncio.Future[str] | None = None
         # Calls that use the model, from their arrival to their end: bounds the queue, that for the
         # prompt threads included.
@@ -82,13 +65,13 @@ class LlamaBackend(Backend):
         # A new value tells that what the KV cache held is gone.
         self._incarnation = uuid.uuid4().hex
         self._residence = Residence(
-            self._bring, self._give_back, settings.idle_unload, busy=lambda: bool(self._at_work)
+            self._bring, self._give_back, settings.idle_unload, busy=lambda: self._threads.busy
         )
 
     async def start(self) -> None:
         """Loads and warms up. Raises StartupError."""
         self._lost = asyncio.get_running_loop().create_future()
-        self._source = source = await self._in_thread(lambda: resident.find(self._settings))
+        self._source = source = await self._threads.load(lambda: resident.find(self._settings))
         # From here on with what was chosen.
         self._settings = source.settings
         async with self._residence.use() as there:
@@ -121,7 +104,7 @@ class LlamaBackend(Backend):
 
         began = time.monotonic()
         try:
-            loaded = await self._in_thread(work)
+            loaded = await self._threads.load(work)
         except Exception as error:
             if not again:
                 raise
@@ -141,13 +124,13 @@ class LlamaBackend(Backend):
 
     def _put_to_work(self, loaded: Loaded) -> Resident:
         embedding = loaded.embedding.service(
-            self._prompt, places=self._places, metrics=self._embed_metrics
+            self._threads.prompt, places=self._places, metrics=self._embed_metrics
         )
         media = MediaReader(
             loaded.projector,
             limit=self._settings.media_cache * 2**20,
             holders=self._settings.parallel,
-            run=lambda work: self._in_thread(work, self._encoder),
+            run=self._threads.encode,
             metrics=self._media_metrics,
         )
         if isinstance(loaded.runtime, EmbeddingModel):
@@ -180,11 +163,8 @@ class LlamaBackend(Backend):
         """Ends the engine and frees the model."""
         if self._residence.resident is not None:
             await self._residence.resident.stop()
-        for executor in (self._executor, self._encoder):
-            executor.shutdown(wait=False, cancel_futures=True)
         # A load that was cut short, too: only after it, it is known what there is to free.
-        ended = await asyncio.to_thread(futures.wait, set(self._at_work), _STOP_SECONDS)
-        if ended.not_done:
+        if not await self._threads.stop():
             # What it uses must not be freed under it; the process's end takes all.
             _log.warning("work that takes too long is left behind")
             self.abandoned = True
@@ -270,12 +250,19 @@ class LlamaBackend(Backend):
                 request, prompt, there.loaded.constraints, there.vocabulary
             )
             job = requests.job(
-                request, prompt.tokens, defaults, call.deadline, grammar, reading, ends, layout
+                request,
+                prompt.tokens,
+                defaults,
+                call.deadline,
+                grammar=grammar,
+                reading=reading,
+                ends=ends,
+                layout=layout,
             )
             return there.generator.arriving(job)
 
         resumes = request.HasField("resume")
-        return await self._prompt(work, _RESUME_SECONDS if resumes else _PROMPT_SECONDS)
+        return await self._threads.prompt(work, RESUME_SECONDS if resumes else None)
 
     async def _events(
         self, there: Resident, request: pb.GenerateRequest, arrival: Arrival
@@ -327,13 +314,13 @@ class LlamaBackend(Backend):
                     )
                 return answer
 
-            return await self._prompt(work)
+            return await self._threads.prompt(work)
 
     async def detokenize(self, request: pb.DetokenizeRequest, call: Call) -> pb.DetokenizeResponse:
         """See the contract."""
         del call
         async with self._place() as there:
-            text = await self._prompt(
+            text = await self._threads.prompt(
                 lambda: detokenize(
                     there.vocabulary, request.token_ids, skip_special=request.skip_special_tokens
                 )
@@ -346,10 +333,12 @@ class LlamaBackend(Backend):
         """See the contract."""
         del call
         async with self._place() as there:
-            rendered = await self._prompt(lambda: there.prompts.render(request.chat))
+            rendered = await self._threads.prompt(lambda: there.prompts.render(request.chat))
             tokens = []
             if request.with_token_ids:
-                tokens = await self._prompt(lambda: there.prompts.encode_if_hopeful(rendered))
+                tokens = await self._threads.prompt(
+                    lambda: there.prompts.encode_if_hopeful(rendered)
+                )
         return pb.RenderPromptResponse(prompt=plain(rendered), token_ids=tokens)
 
     @property
@@ -381,18 +370,3 @@ class LlamaBackend(Backend):
         interval = there.engine.load.drain_interval if there and there.engine else 0.0
         retry_after = min(_MOST_RETRY, max(_LEAST_RETRY, interval or 1.0))
         raise QueueFull("the waiting queue is full", retry_after=retry_after)
-
-    async def _prompt(self, work: Callable[[], T], seconds: float = _PROMPT_SECONDS) -> T:
-        async with self._turns:
-            try:
-                return await asyncio.wait_for(self._in_thread(work), seconds)
-            except TimeoutError:
-                raise TemplateFailed("making the prompt takes too long") from None
-
-    async def _in_thread(
-        self, work: Callable[[], T], executor: futures.Executor | None = None
-    ) -> T:
-        future = (executor or self._executor).submit(work)
-        self._at_work.add(future)
-        future.add_done_callback(self._at_work.discard)
-        return await asyncio.wrap_future(future)

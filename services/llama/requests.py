@@ -29,6 +29,7 @@ def job(
     prompt: Sequence[int],
     defaults: pb.SamplingParams,
     deadline: float | None,
+    *,
     grammar: Grammar | None = None,
     reading: Reading | None = None,
     ends: frozenset[int] = frozenset(),

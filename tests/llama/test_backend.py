@@ -89,7 +89,7 @@ async def test_they_count_while_they_run():
 
 
 async def test_stopping_does_not_wait_for_ever_for_a_thread(monkeypatch):
-    monkeypatch.setattr("services.llama.backend._STOP_SECONDS", 0.05)
+    monkeypatch.setattr("services.llama.threads._STOP_SECONDS", 0.05)
     backend = made()
     async with backend._place():
         pass
@@ -99,7 +99,7 @@ async def test_stopping_does_not_wait_for_ever_for_a_thread(monkeypatch):
         entered.set()
         release.wait(30)
 
-    running = asyncio.create_task(backend._in_thread(work))
+    running = asyncio.create_task(backend._threads.load(work))
     await asyncio.to_thread(entered.wait, 30)
     # Nobody waits for it, and it goes on.
     running.cancel()
@@ -116,7 +116,7 @@ async def test_stopping_frees_the_model():
     backend = made()
     async with backend._place():
         pass
-    await backend._in_thread(lambda: None)
+    await backend._threads.load(lambda: None)
     await backend.stop()
     assert backend.closed == [True]
     assert not backend.abandoned

@@ -316,7 +316,7 @@ async def test_a_start_that_is_cut_short_leaves_nothing(model):
 
 
 async def test_a_load_that_takes_too_long_is_left_behind(model, monkeypatch):
-    monkeypatch.setattr("services.llama.backend._STOP_SECONDS", 0.05)
+    monkeypatch.setattr("services.llama.threads._STOP_SECONDS", 0.05)
     model.permits = threading.Semaphore(0)
     backend = LlamaBackend(LlamaSettings(model=str(MODEL)))
     starting = asyncio.create_task(backend.start())

@@ -135,7 +135,7 @@ async def test_prompts_that_are_being_made_count_in_the_queue(serve, monkeypatch
 
 
 async def test_waiting_for_others_prompts_is_nobodys_fault(serve, monkeypatch):
-    monkeypatch.setattr("services.llama.backend._PROMPT_SECONDS", 1.0)
+    monkeypatch.setattr("services.llama.threads.PROMPT_SECONDS", 1.0)
     backend = await serve()
     tokens = backend._residence.resident.prompts.made
 

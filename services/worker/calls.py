@@ -56,6 +56,7 @@ class RunningCall:
         self.first_delta: float | None = None
         self.usage = pb.Usage()
         self._completion: dict[int, int] = {}
+        self._first_write: asyncio.Future[None] | None = None
 
     def see(self, response: pb.GenerateResponse) -> None:
         """Takes from a response what is recorded of the call."""
@@ -80,6 +81,28 @@ class RunningCall:
     def completion_tokens(self) -> int:
         """Tokens generated, as far as responses told it."""
         return max(self.usage.completion_tokens, sum(self._completion.values()))
+
+    async def write(self, context: Context, message: Any) -> None:
+        """Sends one message of a stream; returns when the reader has room for it.
+
+        grpc.aio reports a caller that went away during a write as a failed batch and only later, or
+        never, as a cancellation: both must end the work in the same way.
+        """
+        try:
+            if self._first_write is None:
+                # It sends the headers, too, and goes on inside gRPC when it is cancelled: before it
+                # is over no status can be sent. So it is a task of its own.
+                self._first_write = asyncio.ensure_future(context.write(message))
+                await asyncio.shield(self._first_write)
+            else:
+                await context.write(message)
+        except grpc.aio.BaseError as error:
+            raise asyncio.CancelledError from error
+
+    async def written(self) -> None:
+        """Waits until a status can be sent."""
+        if self._first_write is not None:
+            await asyncio.wait((self._first_write,))
 
     def end(self, error: WorkerError) -> None:
         """Ends the call with this error as soon as its task runs."""
@@ -152,6 +175,7 @@ class Calls:
                     self._idle.set()
                 self._record(running, status, failed)
         if failed is not None:
+            await running.written()
             await _abort(context, failed)
 
     def end_all(self, error: WorkerError) -> int:
@@ -198,18 +222,6 @@ class Calls:
         if ttft is not None:
             fields["ttft_ms"] = round(ttft * 1000, 1)
         _LOG.info("call", **fields, duration_ms=round(seconds * 1000, 1))
-
-
-async def write(context: Context, message: Any) -> None:
-    """Sends one message of a stream; returns when the reader has room for it.
-
-    grpc.aio reports a caller that went away during a write as a failed batch and only later, or
-    never, as a cancellation: both must end the work in the same way.
-    """
-    try:
-        await context.write(message)
-    except grpc.aio.BaseError as error:
-        raise asyncio.CancelledError from error
 
 
 async def _abort(context: Context, error: WorkerError) -> None:

@@ -15,7 +15,7 @@ from protos.inference.v1 import inference_pb2 as pb
 from protos.inference.v1 import inference_pb2_grpc as pb_grpc
 from services.worker import capabilities, load, validation
 from services.worker.backend import Backend, Call
-from services.worker.calls import Calls, Context, State, write
+from services.worker.calls import Calls, Context, State
 from services.worker.errors import ModelMismatch
 
 Request = TypeVar("Request", bound=capabilities.Checked)
@@ -49,7 +49,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             async with aclosing(responses):
                 async for response in responses:
                     running.see(response)
-                    await write(context, response)
+                    await running.write(context, response)
             if running.phase != "finished":
                 raise RuntimeError("the backend's stream ended without `finished`")
 
@@ -103,11 +103,13 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         self, request: pb.WatchLoadRequest, context: Context
     ) -> None:
         """See the contract."""
-        async with self._calls.open("WatchLoad", context, even_draining=True, lasting=True):
+        async with self._calls.open(
+            "WatchLoad", context, even_draining=True, lasting=True
+        ) as watch:
             least, most = load.intervals(request)
             async with aclosing(load.reports(self._load, self._stopped, least, most)) as reports:
                 async for report in reports:
-                    await write(context, pb.WatchLoadResponse(load=report))
+                    await watch.write(context, pb.WatchLoadResponse(load=report))
 
     async def _unary(
         self,

@@ -179,7 +179,47 @@ async def test_the_longest_time_ends_a_call_that_nobody_reads():
         await worker.backend.until(lambda: worker.backend.running == 0)
 
         await asyncio.wait_for(worker.server.calls.idle(), 5)
-        call.cancel()
+        # Who reads after all hears why it ended.
+        async with asyncio.timeout(30):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await collect(call)
+        assert read_rpc_error(caught.value).reason == pb.ERROR_REASON_DEADLINE
+
+
+async def test_a_call_that_is_ended_while_it_writes_hears_why():
+    async with scripted_worker(Script(endless=True)) as worker:
+        call = worker.stub.Generate(REQUEST)
+        await blocked(worker)
+
+        worker.server.calls.end_all(errors.Draining("stopping", retry_after=2))
+
+        await asyncio.wait_for(worker.server.calls.idle(), 5)
+        async with asyncio.timeout(30):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await collect(call)
+        assert read_rpc_error(caught.value).reason == pb.ERROR_REASON_DRAINING
+
+
+class EndedAtOnce(ScriptedBackend):
+    """Its server ends every call as soon as the first message is on its way."""
+
+    calls_of_server: Calls
+
+    async def generate(
+        self, request: pb.GenerateRequest, call: Call
+    ) -> AsyncGenerator[pb.GenerateResponse, None]:
+        async for response in super().generate(request, call):
+            stopping = errors.Draining("stopping", retry_after=2)
+            asyncio.get_running_loop().call_soon(self.calls_of_server.end_all, stopping)
+            yield response
+
+
+async def test_a_call_that_is_ended_during_its_first_write_hears_why():
+    backend = EndedAtOnce(Script(hang_at=1))
+    async with scripted_worker(backend=backend) as worker:
+        backend.calls_of_server = worker.server.calls
+        async with asyncio.timeout(30):
+            assert (await failure(worker)).reason == pb.ERROR_REASON_DRAINING
 
 
 async def test_a_backend_learns_the_deadline():

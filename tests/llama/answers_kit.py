@@ -53,7 +53,9 @@ def job(made: pb.GenerateRequest, template: str = BUILTIN["hermes"], name: str =
     prompt = Prompts(VOCABULARY, template, tool_format=name).made(made)
     grammar, reading, ends = answers.expected(made, prompt, constraints(), VOCABULARY)
     # The fake model's script begins behind it.
-    return requests.job(made, [BOS], pb.SamplingParams(), None, grammar, reading, ends)
+    return requests.job(
+        made, [BOS], pb.SamplingParams(), None, grammar=grammar, reading=reading, ends=ends
+    )
 
 
 async def answer(start: Any, one: Job, script: str | None = None) -> dict[int, pb.Delta]:

@@ -71,7 +71,9 @@ async def test_special_tokens_of_the_format_stay_and_its_stops_end_the_turn(star
     assert prompt.begun == "<|start|>assistant"
     grammar, reading, ends = answers.expected(made, prompt, Constraints(vocabulary), vocabulary)
     assert ends == {vocabulary.special[text].id for text in ("<|call|>", "<|return|>")}
-    one = requests.job(made, [BOS], pb.SamplingParams(), None, grammar, reading, ends)
+    one = requests.job(
+        made, [BOS], pb.SamplingParams(), None, grammar=grammar, reading=reading, ends=ends
+    )
     say = (
         "<|channel|>analysis<|message|>Oslo?<|end|><|start|>assistant<|channel|>commentary "
         f"to=functions.{name} <|constrain|>json<|message|>"
@@ -92,8 +94,10 @@ async def test_a_stop_of_the_format_ends_the_turn(start):
     vocabulary = Harmony()
     made = asked(tools=())
     prompt = Prompts(vocabulary, HARMONY, tool_format="harmony").made(made)
-    expected = answers.expected(made, prompt, Constraints(vocabulary), vocabulary)
-    one = requests.job(made, [BOS], pb.SamplingParams(), None, *expected)
+    grammar, reading, ends = answers.expected(made, prompt, Constraints(vocabulary), vocabulary)
+    one = requests.job(
+        made, [BOS], pb.SamplingParams(), None, grammar=grammar, reading=reading, ends=ends
+    )
     say = "<|channel|>final<|message|>Hi!<|return|>and never this"
     streams = start(Saying(vocabulary, say)).submit(one)
     whole = pb.Delta()

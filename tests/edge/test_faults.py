@@ -274,12 +274,16 @@ ASK = (
 
 
 async def settled(worker: ScriptedWorker) -> int:
-    """Tokens made when no more are made; that something stopped shows only in time."""
-    before = -1
-    async with asyncio.timeout(20):
-        while worker.backend.produced != before:
+    """Tokens made when no more are made; that something stopped shows only in time.
+
+    In turns of the loop as well: a machine that stands still for a moment has not stopped.
+    """
+    before, looks = -1, 0
+    async with asyncio.timeout(60):
+        while looks < 40:
+            looks = looks + 1 if worker.backend.produced == before else 0
             before = worker.backend.produced
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.01)
     return before
 
 

@@ -7,11 +7,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import llguidance
 import structlog
 
 from protos.inference.v1 import inference_pb2 as pb
+from services.llama import guidance
 from services.llama.constrain import gbnf, lark, regex, schema
 from services.llama.constrain.matcher import Grammar
 from services.llama.constrain.problem import Problem
@@ -30,9 +32,6 @@ _STATES_COUNTING = 100_000
 _STATES = 20_000
 # Of the parser, for one token; 50 ns each.
 _MOST_ITEMS = 100_000
-# Once between any two parts of JSON: a space, or a new line with its indentation. Endless white space
-# is what small models fall into.
-_WHITESPACE = r"[ ]|\n[ \t]{0,20}"
 # Of a caller's own terminals one may go on for ever where another is expected, `/a+/ "a"`: what is
 # forced then has no end, and the library, asked for it or for a mask, would never return.
 _UNFORCED = '\n%llguidance {"no_forcing": true}'
@@ -196,16 +195,8 @@ def _json_schema(constraint: pb.Constraint) -> _Source:
 
 
 def _json(text: str) -> _Source:
-    grammar = _Library.grammar_from_json_schema(
-        text,
-        overrides={
-            "whitespace_pattern": _WHITESPACE,
-            # No \uXXXX: a property's name could be spelled with it, and so be there twice.
-            "json_allowed_escapes": 'nrbtf\\"',
-            "lenient": False,
-            "coerce_one_of": False,
-        },
-    )
+    options: Any = guidance.JSON  # typed as a dictionary of the library's own
+    grammar = _Library.grammar_from_json_schema(text, overrides=options)
     return _Source(grammar, _STATES if '"pattern' in text else _STATES_COUNTING)
 
 
@@ -216,7 +207,7 @@ def _regex(constraint: pb.Constraint) -> _Source:
 
 def _choice(constraint: pb.Constraint) -> _Source:
     # One terminal, which is a regular expression: of texts that begin alike each can be reached.
-    texts = " | ".join(lark.string(value) for value in constraint.choice.values)
+    texts = " | ".join(guidance.string(value) for value in constraint.choice.values)
     return _Source(_Library.grammar_from_lark(f"start: TEXT\nTEXT: {texts}\n"))
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from services.llama.constrain import chars, gbnf_parser, gbnf_rules, lark
+from services.llama import guidance
+from services.llama.constrain import chars, gbnf_parser, gbnf_rules
 from services.llama.constrain.chars import CharSet
 from services.llama.constrain.gbnf_parser import Alt, Chars, Literal, Node, Ref, Repeat
 from services.llama.constrain.positions import Comparison, TooLargeError
@@ -183,7 +184,7 @@ class _Writer:
         if isinstance(node, Chars):
             return _class(node.set)
         if isinstance(node, Literal) and (terminal or self._plan.is_terminal(node)):
-            return lark.string(node.text)
+            return guidance.string(node.text)
         if not terminal and self._plan.is_terminal(node):
             return self._named(node, terminal=True)
         if groups == _MAX_GROUPS:

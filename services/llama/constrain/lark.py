@@ -8,7 +8,6 @@ control tokens into text, other grammars (`@name`), and options, which could swi
 
 from __future__ import annotations
 
-import json
 import re
 from itertools import pairwise
 
@@ -31,12 +30,6 @@ _TOKEN = re.compile(
     |(?P<sign>->|\.\.|[:|()*+?~{},.&=-])""",
     re.VERBOSE,
 )
-
-
-def string(text: str) -> str:
-    """The text as a string of a grammar."""
-    # JSON's escapes are Lark's, but it has none for this character.
-    return json.dumps(text).replace("\x7f", "\\u007f")
 
 
 def check(text: str) -> None:

@@ -7,15 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from services.llama import guidance
+
 _FIELDS = {"index": "/[0-9]{1,3}/", "id": "/[A-Za-z0-9]{9}/", "code": "/[a-z0-9]{10}/"}
 _FIELD = re.compile(r"\{(name|id|code|index|key|string|type)\}")
-# White space in JSON as `constrain` allows it: small models fall into endless white space.
-_JSON = {
-    "whitespace_pattern": r"[ ]|\n[ \t]{0,20}",
-    "json_allowed_escapes": 'nrbtf\\"',
-    "lenient": False,
-    "coerce_one_of": False,
-}
 
 
 class Lark:
@@ -50,9 +45,9 @@ class Lark:
         found: list[str] = []
         at = 0
         for token in self._tokens.finditer(text):
-            found += [self._string(text[at : token.start()]), f"<[{self._special[token[0]]}]>"]
+            found += [_string(text[at : token.start()]), f"<[{self._special[token[0]]}]>"]
             at = token.end()
-        return " ".join(part for part in [*found, self._string(text[at:])] if part)
+        return " ".join(part for part in [*found, _string(text[at:])] if part)
 
     def filled(self, text: str, **fields: str) -> str:
         """A text with fields, of which those that are not given are numbers and ids."""
@@ -68,7 +63,7 @@ class Lark:
 
     def json(self, schema: Mapping[str, Any]) -> str:
         """JSON by a schema."""
-        return self.rule("", "%json " + json.dumps({"x-guidance": _JSON, **schema}))
+        return self.rule("", "%json " + json.dumps({"x-guidance": guidance.JSON, **schema}))
 
     def until(self, end: str) -> str:
         """Any text up to behind `end`."""
@@ -77,7 +72,7 @@ class Lark:
             # No text holds a token: what is before it may be a part of the text.
             return f"{self.anything()} {self.literal(end[token.start() :])}"
         name = f"u{len(self._rules)}"
-        key = f"[suffix={self._string(end)}]"
+        key = f"[suffix={guidance.string(end)}]"
         if key not in self._known:
             self._known[key] = name
             self._rules[f"{name}{key}"] = "/(?s:.*)/"
@@ -87,7 +82,7 @@ class Lark:
         """Any text."""
         return "/(?s:.*)/"
 
-    @staticmethod
-    def _string(text: str) -> str:
-        # JSON's escapes are Lark's, but it has none for this character.
-        return json.dumps(text).replace("\x7f", "\\u007f") if text else ""
+
+def _string(text: str) -> str:
+    """Nothing for no text."""
+    return guidance.string(text) if text else ""

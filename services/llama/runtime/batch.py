@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as raw
 
 from services.llama.interface import Chunk
+from services.llama.runtime.bindings import pointer_to, pointers_to_each
 
 # Kernels for repacked weights take rows by fours, and are fastest with sixteen: up to how many rows
 # a batch is filled up, and with how many without meaning at the most (docs/performance.md).
@@ -43,15 +43,13 @@ class Batch:
         self._slots = np.zeros(room, np.int32)
         self._wants = np.zeros(room, np.int8)
         self._slot_counts = np.ones(room, np.int32)
-        # Each token belongs to one sequence: a table of pointers into _slots, made once.
-        addresses = self._slots.ctypes.data + 4 * np.arange(room, dtype=np.uint64)
-        self._slot_pointers = addresses.astype(np.uint64)
+        self._slot_pointers = pointers_to_each(self._slots)
         self.struct = raw.llama_batch()
-        self.struct.token = _pointer(self._tokens, ctypes.c_int32)
-        self.struct.pos = _pointer(self._positions, ctypes.c_int32)
-        self.struct.n_seq_id = _pointer(self._slot_counts, ctypes.c_int32)
-        self.struct.seq_id = _pointer(self._slot_pointers, ctypes.POINTER(ctypes.c_int32))
-        self.struct.logits = _pointer(self._wants, ctypes.c_int8)
+        self.struct.token = pointer_to(self._tokens, ctypes.c_int32)
+        self.struct.pos = pointer_to(self._positions, ctypes.c_int32)
+        self.struct.n_seq_id = pointer_to(self._slot_counts, ctypes.c_int32)
+        self.struct.seq_id = pointer_to(self._slot_pointers, ctypes.POINTER(ctypes.c_int32))
+        self.struct.logits = pointer_to(self._wants, ctypes.c_int8)
 
     def fill(self, chunks: Sequence[Chunk]) -> list[range]:
         """Rows whose logits each chunk wants. Raises ValueError: llama_decode would abort."""
@@ -97,7 +95,3 @@ class Batch:
         self._wants[total:end] = outputs == total and outputs + count <= self._most_outputs
         self.struct.n_tokens = end
         self.padded = count
-
-
-def _pointer(array: Any, kind: Any) -> Any:
-    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))

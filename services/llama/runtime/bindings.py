@@ -10,7 +10,9 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from llama_cpp import llama_cpp as raw
+from numpy.typing import NDArray
 
 LIB_DIR = Path(raw.__file__).parent / "lib"
 
@@ -24,6 +26,17 @@ def _keep_gil(name: str) -> Any:
     function = getattr(_held, name)
     function.restype, function.argtypes = original.restype, original.argtypes
     return function
+
+
+def pointer_to(array: NDArray[Any], kind: Any) -> Any:
+    """To an array's first element, for a structure; the array must live as long as that one."""
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+
+
+def pointers_to_each(slots: NDArray[np.int32]) -> NDArray[np.uint64]:
+    """As llama_batch has it, where each token belongs to one sequence."""
+    addresses = slots.ctypes.data + slots.itemsize * np.arange(len(slots), dtype=np.uint64)
+    return addresses.astype(np.uint64)
 
 
 # Microseconds: the GIL is kept.

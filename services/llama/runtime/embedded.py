@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as raw
 
 from services.llama.interface import Chunk
+from services.llama.runtime.bindings import pointer_to, pointers_to_each
 
 
 class EmbeddedBatch:
@@ -26,17 +26,13 @@ class EmbeddedBatch:
         flat = np.ascontiguousarray(positions, np.int32)
         slots = np.full(count, chunk.slot, np.int32)
         slot_counts = np.ones(count, np.int32)
-        pointers = (slots.ctypes.data + 4 * np.arange(count)).astype(np.uint64)
+        pointers = pointers_to_each(slots)
         wants = np.zeros(count, np.int8)
         self._alive = (vectors, flat, slots, slot_counts, pointers, wants)
         self.struct = raw.llama_batch()
         self.struct.n_tokens = count
-        self.struct.embd = _pointer(vectors, ctypes.c_float)
-        self.struct.pos = _pointer(flat, ctypes.c_int32)
-        self.struct.n_seq_id = _pointer(slot_counts, ctypes.c_int32)
-        self.struct.seq_id = _pointer(pointers, ctypes.POINTER(ctypes.c_int32))
-        self.struct.logits = _pointer(wants, ctypes.c_int8)
-
-
-def _pointer(array: Any, kind: Any) -> Any:
-    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+        self.struct.embd = pointer_to(vectors, ctypes.c_float)
+        self.struct.pos = pointer_to(flat, ctypes.c_int32)
+        self.struct.n_seq_id = pointer_to(slot_counts, ctypes.c_int32)
+        self.struct.seq_id = pointer_to(pointers, ctypes.POINTER(ctypes.c_int32))
+        self.struct.logits = pointer_to(wants, ctypes.c_int8)

@@ -15,6 +15,7 @@ from services.llama.embed_inputs import Joining
 from services.llama.interface import DecodeError
 from services.llama.pooling import EmbeddingKind, Part, Pooling, Rows
 from services.llama.runtime import bindings, openmp
+from services.llama.runtime.bindings import pointer_to, pointers_to_each
 from services.llama.runtime.llama import LlamaRuntime
 from services.llama.runtime.loading import (
     RuntimeOptions,
@@ -69,21 +70,14 @@ class EmbeddingModel:
             self.model = None
 
 
-def model_of(loaded: LlamaRuntime | EmbeddingModel) -> Any:
-    """The llama_model of either."""
-    if isinstance(loaded, EmbeddingModel):
-        return loaded.model
-    return loaded._model  # noqa: SLF001 -- one package
-
-
 def dimensions(loaded: LlamaRuntime | EmbeddingModel) -> int:
     """Width of the vectors."""
-    return int(raw.llama_model_n_embd_out(model_of(loaded)))
+    return int(raw.llama_model_n_embd_out(loaded.model))
 
 
 def joining(loaded: LlamaRuntime | EmbeddingModel) -> Joining:
     """What the model wants around texts; a pair without a template as llama-server joins it."""
-    model = model_of(loaded)
+    model = loaded.model
     vocab = raw.llama_model_get_vocab(model)
     bos = _present(raw.llama_vocab_bos(vocab))
     sep = _present(raw.llama_vocab_sep(vocab))
@@ -126,7 +120,7 @@ class LlamaEmbedding:
 
         Raises StartupError with one line.
         """
-        self._model = model_of(loaded)
+        self._model = loaded.model
         self.pooling = kind.pooling
         self.context = context
         self._encodes = bool(raw.llama_model_has_encoder(self._model))
@@ -245,19 +239,14 @@ class _Batch:
         self._slots = np.repeat(np.array([part.slot for part in parts], np.int32), lengths)
         self._counts = np.ones(total, np.int32)
         self._wants = np.ones(total, np.int8)
-        addresses = self._slots.ctypes.data + 4 * np.arange(total, dtype=np.uint64)
-        self._pointers = addresses.astype(np.uint64)
+        self._pointers = pointers_to_each(self._slots)
         self.struct = raw.llama_batch()
         self.struct.n_tokens = total
-        self.struct.token = _pointer(self._tokens, ctypes.c_int32)
-        self.struct.pos = _pointer(self._positions, ctypes.c_int32)
-        self.struct.n_seq_id = _pointer(self._counts, ctypes.c_int32)
-        self.struct.seq_id = _pointer(self._pointers, ctypes.POINTER(ctypes.c_int32))
-        self.struct.logits = _pointer(self._wants, ctypes.c_int8)
-
-
-def _pointer(array: Any, kind: Any) -> Any:
-    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+        self.struct.token = pointer_to(self._tokens, ctypes.c_int32)
+        self.struct.pos = pointer_to(self._positions, ctypes.c_int32)
+        self.struct.n_seq_id = pointer_to(self._counts, ctypes.c_int32)
+        self.struct.seq_id = pointer_to(self._pointers, ctypes.POINTER(ctypes.c_int32))
+        self.struct.logits = pointer_to(self._wants, ctypes.c_int8)
 
 
 def _present(token: int) -> tuple[int, ...]:

@@ -254,8 +254,4 @@ class LlamaRuntime:
 
 
 def _bytes(state: State) -> Any:
-    return _pointer(state, ctypes.c_uint8)
-
-
-def _pointer(array: Any, kind: Any) -> Any:
-    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+    return bindings.pointer_to(state, ctypes.c_uint8)

@@ -34,13 +34,18 @@ Choice = Callable[[Sequence[str]], Sequence[str]]
 _log = structlog.get_logger()
 
 
+class _DownloadError(StartupError):
+    """A file could not be had, for a reason that may pass."""
+
+
 def fetch(model: str, repo: str, choose: Choice, endpoint: str | None = None) -> Path:
     """The first of the files that `choose` picks; `model` is what errors call them.
 
     Blocks for as long as the download takes, with a progress bar on a terminal and lines in the
     log elsewhere. What is there already is not fetched again, a cut connection is resumed, what
-    came is compared with the hub's checksum, and without a network the cache serves. `endpoint` is
-    the hub's URL; None: the public one, or HF_ENDPOINT. Raises StartupError.
+    came is compared with the hub's checksum, and without a network, or where a new version cannot
+    be had, the cache serves. `endpoint` is the hub's URL; None: the public one, or HF_ENDPOINT.
+    Raises StartupError.
     """
     try:
         # Not list_repo_files: that one tries for half a minute before it says "offline".
@@ -50,21 +55,38 @@ def fetch(model: str, repo: str, choose: Choice, endpoint: str | None = None) ->
         refused = _refused(error)
         if refused:
             raise StartupError(f"{model}: {refused}") from None
-        return _cached(model, repo, choose, error)
-    paths = [_fetch(model, repo, name, endpoint) for name in choose(files)]
+        cached = _cached(repo, choose)
+        if cached is None:
+            raise StartupError(
+                f"{model}: the hub cannot be reached and the model is not in the local cache "
+                f"({_one_line(error)})"
+            ) from None
+        _log.warning("hub cannot be reached; the cached model is used", model=model)
+        return cached
+    names = choose(files)
+    try:
+        paths = [_fetch(model, repo, name, endpoint) for name in names]
+    except _DownloadError as error:
+        cached = _cached(repo, lambda _: names)
+        if cached is None:
+            raise
+        _log.warning("an older version is used, which is cached", model=model, why=str(error))
+        return cached
     return paths[0]
 
 
 def _fetch(model: str, repo: str, name: str, endpoint: str | None) -> Path:
     """The file in the cache, downloaded and checked if it was not there."""
-    there = try_to_load_from_cache(repo, name)
-    # Files in the cache are links to what is named by its checksum.
-    known = Path(there).resolve() if isinstance(there, str) else None
     try:
+        there = try_to_load_from_cache(repo, name)
+        # Files in the cache are links to what is named by its checksum.
+        known = Path(there).resolve() if isinstance(there, str) else None
         path = Path(hf_hub_download(repo, name, endpoint=endpoint, tqdm_class=_progress()))
     except Exception as error:  # noqa: BLE001 -- as above
-        why = _refused(error) or f"download failed: {_one_line(error)}"
-        raise StartupError(f"{model}: {name}: {why}") from None
+        refused = _refused(error)
+        if refused:
+            raise StartupError(f"{model}: {name}: {refused}") from None
+        raise _DownloadError(f"{model}: {name}: download failed: {_one_line(error)}") from None
     blob = path.resolve()
     if blob == known or not _SHA256.fullmatch(blob.name) or _sha256(blob) == blob.name:
         return path
@@ -114,19 +136,31 @@ def _progress() -> type[tqdm] | None:
     return None if sys.stderr.isatty() else _LogLines
 
 
-def _cached(model: str, repo: str, choose: Choice, error: Exception) -> Path:
-    """The model from the local cache, when the hub cannot be asked."""
+def _cached(repo: str, choose: Choice) -> Path | None:
+    """The model from the local cache, in its newest version that is whole; None: there is none.
+
+    Raises what `choose` raises of the newest.
+    """
     try:
-        folder = Path(snapshot_download(repo, local_files_only=True))
+        newest = Path(snapshot_download(repo, local_files_only=True))
     except (LocalEntryNotFoundError, OSError, ValueError):
-        raise StartupError(
-            f"{model}: the hub cannot be reached and the model is not in the local cache "
-            f"({_one_line(error)})"
-        ) from None
-    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf")]
-    path = folder / choose(files)[0]
-    _log.warning("hub cannot be reached; the cached model is used", model=model)
-    return path
+        return None
+    # A version whose download failed is the newest, too.
+    older = (folder for folder in newest.parent.iterdir() if folder != newest)
+    fault = None
+    for folder in (newest, *sorted(older, key=lambda one: one.stat().st_mtime, reverse=True)):
+        found = (path for path in folder.rglob("*.gguf") if path.is_file())
+        files = {path.relative_to(folder).as_posix() for path in found}
+        try:
+            names = choose(sorted(files))
+        except StartupError as error:
+            fault = fault or error
+            continue
+        if files.issuperset(names):
+            return folder / names[0]
+    if fault is not None:
+        raise fault
+    return None
 
 
 def _one_line(error: Exception) -> str:

@@ -36,6 +36,7 @@ class Hub(BaseHTTPRequestHandler):
     # What goes wrong.
     cut_after: ClassVar[list[int]] = []
     damaged: ClassVar[set[str]] = set()
+    broken: ClassVar[set[str]] = set()
     # Path prefix to status and X-Error-Code.
     refusals: ClassVar[dict[str, tuple[int, str]]] = {}
     tokens: ClassVar[list[str]] = []
@@ -63,6 +64,9 @@ class Hub(BaseHTTPRequestHandler):
             self.reply(404, b'{"error": "Repository not found"}', with_body, headers)
 
     def send_model(self, name, with_body):
+        if with_body and name in self.broken:
+            self.reply(500, b"", with_body, {})
+            return
         body = FILES[name]
         etag = hashlib.sha256(body).hexdigest()
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
@@ -96,6 +100,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     monkeypatch.setattr(Hub, "downloads", [])
     monkeypatch.setattr(Hub, "cut_after", [])
     monkeypatch.setattr(Hub, "damaged", set())
+    monkeypatch.setattr(Hub, "broken", set())
     monkeypatch.setattr(Hub, "refusals", {})
     monkeypatch.setattr(Hub, "tokens", [])
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
@@ -200,6 +205,48 @@ def test_an_ill_hub_is_no_reason_not_to_start(endpoint, status):
     path = hub.locate("hf:someone/tiny:Q8_0", endpoint)
     Hub.refusals["/"] = (status, "")
     assert hub.locate("hf:someone/tiny:Q8_0", endpoint) == path
+
+
+def renew(monkeypatch):
+    """The hub has a new version of its files."""
+    monkeypatch.setattr("tests.llama.test_hub.COMMIT", COMMIT[::-1])
+    for name, body in FILES.items():
+        monkeypatch.setitem(FILES, name, b"GGUF anew: " + body)
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "Q6_K"])
+def test_a_new_version_that_cannot_be_had_leaves_the_old_one(endpoint, monkeypatch, name):
+    wanted = f"hf:someone/tiny:{name}"
+    old = hub.locate(wanted, endpoint)
+    renew(monkeypatch)
+    # Of the split model the first part comes.
+    Hub.broken.update(("tiny-Q8_0.gguf", "big-Q6_K-00002-of-00002.gguf"))
+    with capture_logs() as logs:
+        assert hub.locate(wanted, endpoint) == old
+    assert "an older version is used, which is cached" in {line["event"] for line in logs}
+    # Nor does what was tried stand in the way of it when nothing can be tried.
+    assert hub.locate(wanted, "http://127.0.0.1:9") == old
+    Hub.broken.clear()
+    assert hub.locate(wanted, endpoint) != old
+
+
+def test_a_cache_that_cannot_be_written_serves_what_it_has(endpoint, monkeypatch, tmp_path):
+    old = hub.locate("hf:someone/tiny:Q8_0", endpoint)
+    renew(monkeypatch)
+
+    def download(*args, **options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("services.llama.hub_client.hf_hub_download", download)
+    assert hub.locate("hf:someone/tiny:Q8_0", endpoint) == old
+    with pytest.raises(StartupError, match=r"tiny-Q4_0\.gguf: download failed: .* Read-only file"):
+        hub.locate("hf:someone/tiny:Q4_0", endpoint)
+
+
+def test_a_file_with_a_name_that_leads_elsewhere_is_one_line(endpoint, monkeypatch):
+    monkeypatch.setitem(FILES, "../../x-Q2_K.gguf", b"GGUF")
+    with pytest.raises(StartupError, match=r"x-Q2_K\.gguf: download failed: Invalid filename"):
+        hub.locate("hf:someone/tiny:Q2_K", endpoint)
 
 
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(endpoint, monkeypatch, capfd):

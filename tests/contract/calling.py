@@ -36,7 +36,7 @@ async def generate_failure(stub: Stub, request: pb.GenerateRequest, **options: A
 
 
 async def until_load(
-    stub: Stub, condition: Callable[[pb.LoadReport], bool], seconds: float = 10.0
+    stub: Stub, condition: Callable[[pb.LoadReport], bool], seconds: float = 60.0
 ) -> pb.LoadReport:
     """The first report of a new watch that meets the condition."""
     request = pb.WatchLoadRequest()

@@ -40,7 +40,7 @@ class FakeStack:
     def pids(self, role: str) -> list[int]:
         return [int(line.split()[1]) for line in self.read("pids").splitlines() if role in line]
 
-    def wait(self, what: Callable[[], bool], seconds: float = 20) -> None:
+    def wait(self, what: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < deadline, self.read("out") + self.read("err")

@@ -120,8 +120,8 @@ class World:
             "m",
             request,
             request_id="req_1",
-            timeout=5,
-            patience=Patience(5, 5, 5),
+            timeout=60,
+            patience=Patience(60, 60, 60),
             max_resumes=max_resumes,
             on_cut=self.outcomes.append,
         )

@@ -90,7 +90,7 @@ async def raw(edge: RunningEdge, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.server.port)
     try:
         writer.write(data)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await reader.read()
     finally:
         writer.close()

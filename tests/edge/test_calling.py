@@ -82,7 +82,7 @@ class World:
         edge = SimpleNamespace(
             pool=SimpleNamespace(lease=self._lease),
             generations=set(),
-            settings=EdgeSettings(request_timeout=5),
+            settings=EdgeSettings(request_timeout=60),
         )
         self.intake = Intake(cast(Any, None), cast(Any, edge), self.ctx, {})
 
@@ -132,7 +132,7 @@ async def test_an_answer() -> None:
     assert await world.ask() == ANSWER
     (sent,) = world.requests
     assert (sent.model_identity, sent.tenant) == ("of 10.0.0.0:1", "alice")
-    assert 0 < world.timeouts[0] <= 5
+    assert 0 < world.timeouts[0] <= 60
     assert world.ctx.worker == "10.0.0.0:1"
 
 
@@ -235,7 +235,7 @@ async def test_a_silent_worker_is_left_for_another_where_answers_are_quick() -> 
     async with (
         scripted_worker(backend=silent) as a,
         scripted_worker(backend=well) as b,
-        running_edge(a.address, b.address, admission_timeout=0.3) as edge,
+        running_edge(a.address, b.address, admission_timeout=1.0) as edge,
     ):
         for _ in range(2):
             assert (await post(edge, TOKENIZE, prompt="x"))[0] == 200
@@ -256,7 +256,7 @@ async def test_a_lost_process_loses_no_question(killed: bool) -> None:
             pool = edge.server.pool
             asking = [asyncio.create_task(post(edge, EMBED, input="x")) for _ in range(4)]
             at_first = next(one for one in pool.workers if one.address == first.address)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not at_first.in_flight:
                     await asyncio.sleep(0)
             if killed:
@@ -329,7 +329,7 @@ async def test_a_worker_that_stops_lets_its_questions_go_elsewhere() -> None:
             # Found only now, so that the one that leaves had the question.
             addresses.add(b.address)
             pool = edge.server.pool
-            await pool.until(lambda: pool.serving("scripted") == (2, 2), 5)
+            await pool.until(lambda: pool.serving("scripted") == (2, 2), 30)
             hurry = asyncio.Event()
             hurry.set()
             await a.server.drain(hurry)
@@ -350,7 +350,7 @@ async def test_a_refusal_of_all_is_told_with_its_time() -> None:
 
 
 async def until_idle(edge: RunningEdge) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await edge.server.edge.admission.empty()
     assert not edge.server.edge.generations
     assert [worker.in_flight for worker in edge.server.pool.workers] == [0]

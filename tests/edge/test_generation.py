@@ -53,8 +53,8 @@ def generation(*events: Any) -> Generation:
         "m",
         pb.GenerateRequest(),
         request_id="req_1",
-        timeout=5,
-        patience=Patience(5, 5, 5),
+        timeout=60,
+        patience=Patience(60, 60, 60),
         max_resumes=5,
         on_cut=lambda _: None,
     )

@@ -369,7 +369,7 @@ async def test_a_body_that_drips_holds_no_place(worker: ScriptedWorker) -> None:
 
 async def being_served(edge: RunningEdge) -> None:
     """Until the handler of a request has begun, as the metrics, asked by another, count it."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             async with edge.http.get(edge.url + "/metrics") as answer:
                 # This very question is one of them.

@@ -185,7 +185,7 @@ async def test_a_worker_that_falls_silent_is_left() -> None:
     async with (
         scripted_worker(faulty) as a,
         scripted_worker(faulty) as b,
-        running_edge(a.address, b.address, stall_timeout=0.2) as edge,
+        running_edge(a.address, b.address, stall_timeout=1.0) as edge,
         edge.stream() as stream,
         asyncio.timeout(PATIENCE),
     ):
@@ -204,7 +204,7 @@ async def test_two_that_fall_silent_are_enough() -> None:
         scripted_worker(script) as a,
         scripted_worker(script) as b,
         scripted_worker(script) as c,
-        running_edge(a.address, b.address, c.address, stall_timeout=0.2) as edge,
+        running_edge(a.address, b.address, c.address, stall_timeout=1.0) as edge,
     ):
         async with edge.stream() as stream, asyncio.timeout(PATIENCE):
             events = await stream.rest()

@@ -45,7 +45,7 @@ async def test_what_was_made_before_a_failure_reaches_a_client_that_is_behind() 
     stream = Behind(generation.failed)
     events = Events(cast(Generation, generation), cast(EventStream, stream))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             (delta,) = await events.next()
             assert isinstance(delta, pb.Delta)
             assert delta.text == "abc"

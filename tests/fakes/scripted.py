@@ -76,7 +76,7 @@ class ScriptedBackend(Backend):
         for _ in range(tokens):
             self._steps.release()
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
         """Waits for a condition on this backend's counts. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             while not condition():

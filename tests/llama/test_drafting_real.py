@@ -204,7 +204,7 @@ async def test_it_comes_and_goes_with_the_model(tiny, serve, monkeypatch):
     )
     for _ in range(2):
         await collect(backend, request(max_tokens=5))
-        await asyncio.wait_for(until(closed.__len__), 10)
+        await asyncio.wait_for(until(closed.__len__), 60)
         closed.clear()
 
 

@@ -150,7 +150,7 @@ async def test_at_rest_everything_is_parked(start):
     engine = start(runtime, kept=0, parked=2**20)
     for prompt in (SYSTEM, "x" * 40, "y" * 40):
         await read(engine.submit(job(prompt, tokens=9)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while engine._roster.kv.used:
             await asyncio.sleep(0.001)
     _, ended, _ = await read(engine.submit(job(SYSTEM + "z", tokens=1)))

@@ -265,7 +265,7 @@ async def test_another_model_in_the_place_of_the_first_ends_the_worker(serve, mo
     shutil.copyfile(other, tmp_path / "model.gguf")
     with pytest.raises(Loading):
         await generate(backend)
-    assert "another model" in await asyncio.wait_for(backend.lost(), 5)
+    assert "another model" in await asyncio.wait_for(backend.lost(), 30)
     assert len(model.loads) == 1
 
 

@@ -115,7 +115,7 @@ async def test_a_cancel_reaches_a_call_that_waits_for_its_reader():
         with capture_logs() as logs:
             call.cancel()
             await worker.backend.until(lambda: worker.backend.running == 0)
-            await asyncio.wait_for(worker.server.calls.idle(), 5)
+            await asyncio.wait_for(worker.server.calls.idle(), 30)
 
     assert [line["status"] for line in logs if line["event"] == "call"] == ["CANCELLED"]
 
@@ -149,11 +149,11 @@ async def test_a_cancelled_unary_call_is_cancelled_in_the_backend():
     backend = HangingEmbed()
     async with scripted_worker(backend=backend) as worker:
         call = worker.stub.Embed(pb.EmbedRequest(inputs=[pb.EmbedInput(text="a")]))
-        await asyncio.wait_for(backend.entered.wait(), 5)
+        await asyncio.wait_for(backend.entered.wait(), 30)
 
         call.cancel()
 
-        await asyncio.wait_for(backend.cancelled.wait(), 5)
+        await asyncio.wait_for(backend.cancelled.wait(), 30)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ async def test_the_longest_time_ends_a_call_that_nobody_reads():
 
         await worker.backend.until(lambda: worker.backend.running == 0)
 
-        await asyncio.wait_for(worker.server.calls.idle(), 5)
+        await asyncio.wait_for(worker.server.calls.idle(), 30)
         # Who reads after all hears why it ended.
         async with asyncio.timeout(30):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -193,7 +193,7 @@ async def test_a_call_that_is_ended_while_it_writes_hears_why():
 
         worker.server.calls.end_all(errors.Draining("stopping", retry_after=2))
 
-        await asyncio.wait_for(worker.server.calls.idle(), 5)
+        await asyncio.wait_for(worker.server.calls.idle(), 30)
         async with asyncio.timeout(30):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await collect(call)
@@ -243,7 +243,7 @@ async def test_a_passed_deadline_is_recorded_as_one():
     async with scripted_worker(Script(hang_at=1)) as worker:
         with capture_logs() as logs:
             got = await failure(worker, timeout=0.2)
-            await asyncio.wait_for(worker.server.calls.idle(), 5)
+            await asyncio.wait_for(worker.server.calls.idle(), 30)
 
         assert got.code is grpc.StatusCode.DEADLINE_EXCEEDED
         assert worker.backend.running == 0
@@ -304,7 +304,7 @@ async def test_a_call_is_one_log_line_without_the_prompt():
     async with scripted_worker(Script(prompt_tokens=7)) as worker:
         with capture_logs() as logs:
             await collect(worker.stub.Generate(REQUEST))
-            await asyncio.wait_for(worker.server.calls.idle(), 5)
+            await asyncio.wait_for(worker.server.calls.idle(), 30)
 
     [line] = logs
     assert line["event"] == "call"
@@ -324,7 +324,7 @@ async def test_a_call_that_ends_early_is_recorded_with_what_it_used():
             await call.read()
         with capture_logs() as logs:
             call.cancel()
-            await asyncio.wait_for(worker.server.calls.idle(), 5)
+            await asyncio.wait_for(worker.server.calls.idle(), 30)
 
     assert [line["completion_tokens"] for line in logs] == [3]
 

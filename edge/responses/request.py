@@ -222,6 +222,7 @@ class ResponseRequest(Structured, Sampled, _Asked):
     # Accepted and without effect here.
     context_management: Annotated[list[Object], FIRST, Field(max_length=64)] | None = None
     prompt_cache_options: Object | None = None
+    background_options: Object | None = None
     image: Object | None = None
     access_programs: Object | None = None
 

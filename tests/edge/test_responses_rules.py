@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
+from openai.types.responses.response_create_params import (
+    ResponseCreateParamsNonStreaming as ResponseCreateParams,
+)
 
 from edge.errors import ApiError
 from edge.openai import chat_to_proto
@@ -148,6 +151,9 @@ def test_unknown_keys_are_refused_where_that_is_set() -> None:
     part = {"type": "output_text", "text": "a", "annotations": [], "logprobs": []}
     said = {"type": "message", "role": "assistant", "content": [part]}
     assert rules.read(body(input=[said]), strict=True)
+    # Whatever the SDK has a name for is known; this is of a later one.
+    assert get_type_hints(ResponseCreateParams).keys() <= ResponseRequest.model_fields.keys()
+    assert rules.read(body(background_options={"completion_window": "2h"}), strict=True)
     part["novelty"] = []
     assert rules.read(body(input=[said]))
     with pytest.raises(ApiError) as refused:

@@ -89,25 +89,18 @@ def make(settings: LlamaSettings, header: Header, beside: float = 0) -> Plan:
         adapters=extra,
     )
     left = None if memory is None else memory - sizing.needs(header, shape, extra).total
-    options = RuntimeOptions(
-        cells=shape.cells,
-        parallel=shape.slots,
-        idle=shape.slots + idle,
-        outputs=_outputs(settings.batch_size, shape.slots),
-        batch_size=max(settings.batch_size, shape.slots),
-        ubatch_size=settings.ubatch_size,
-        threads=settings.threads or host.usable_cores(),
-        gpu_layers=settings.gpu_layers,
+    options = replace(
+        runtime_options(
+            settings,
+            cells=shape.cells,
+            parallel=shape.slots,
+            idle=shape.slots + idle,
+            outputs=_outputs(settings.batch_size, shape.slots),
+            batch_size=max(settings.batch_size, shape.slots),
+            ubatch_size=settings.ubatch_size,
+        ),
         cache_type_k=settings.cache_type_k,
         cache_type_v=settings.cache_type_v,
-        mmap=settings.mmap,
-        mlock=settings.mlock,
-        cpu_variant=settings.cpu_variant,
-        split_mode=settings.split_mode,
-        numa=settings.numa,
-        flash_attention=settings.flash_attention,
-        main_gpu=settings.main_gpu,
-        tensor_split=settings.tensor_split,
         swa_full=settings.swa_full,
         rope=_rope(settings),
         adapters=tuple(files),
@@ -117,6 +110,37 @@ def make(settings: LlamaSettings, header: Header, beside: float = 0) -> Plan:
     its = identity.extended(adapters.identity(header, checked), rope)
     whole = replace(header, identity=its, size=header.size + extra)
     return Plan(whole, options, stretch, _parked(settings, left))
+
+
+def runtime_options(
+    settings: LlamaSettings,
+    *,
+    cells: int,
+    parallel: int,
+    idle: int,
+    outputs: int,
+    batch_size: int,
+    ubatch_size: int,
+) -> RuntimeOptions:
+    """How any model is loaded on this machine, a draft model too; fields as in RuntimeOptions."""
+    return RuntimeOptions(
+        cells=cells,
+        parallel=parallel,
+        idle=idle,
+        outputs=outputs,
+        batch_size=batch_size,
+        ubatch_size=ubatch_size,
+        threads=settings.threads or host.usable_cores(),
+        gpu_layers=settings.gpu_layers,
+        mmap=settings.mmap,
+        mlock=settings.mlock,
+        cpu_variant=settings.cpu_variant,
+        split_mode=settings.split_mode,
+        numa=settings.numa,
+        flash_attention=settings.flash_attention,
+        main_gpu=settings.main_gpu,
+        tensor_split=settings.tensor_split,
+    )
 
 
 def _parked(settings: LlamaSettings, left: float | None) -> int:

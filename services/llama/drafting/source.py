@@ -9,6 +9,7 @@ from services.llama import embedding_setup, host, hub, sizing
 from services.llama.config import LlamaSettings
 from services.llama.drafting import words
 from services.llama.drafting.drafter import MOST_FOLLOWED, Drafter
+from services.llama.plan import runtime_options
 from services.llama.runtime import gguf
 from services.llama.runtime import words as vocabulary
 from services.llama.runtime.gguf import Header
@@ -20,7 +21,7 @@ from services.worker.backend import SettingError, StartupError
 _CELLS = 2048
 # Sequences where their number is not set, as is sizing's default.
 _SEQUENCES = 8
-# Ended sequences, beyond one for each, whose cells may be kept.
+# Ended sequences whose cells may be kept.
 _IDLE = 8
 # Tokens of one decode: what is caught up with in a step, and a little more.
 _BATCH = 512
@@ -71,24 +72,14 @@ def find(settings: LlamaSettings) -> DraftSource | None:
     slots = min(settings.parallel or _SEQUENCES, MOST_FOLLOWED)
     # All of them together need no more cells than they have in the model's own cache.
     cells = sizing.rounded(min(slots * _CELLS, settings.ctx_size or slots * _CELLS))
-    options = RuntimeOptions(
+    options = runtime_options(
+        settings,
         cells=cells,
         parallel=slots,
         idle=_IDLE,
         batch_size=_BATCH,
         ubatch_size=min(settings.ubatch_size, _BATCH),
         outputs=slots,
-        threads=settings.threads or host.usable_cores(),
-        gpu_layers=settings.gpu_layers,
-        mmap=settings.mmap,
-        mlock=settings.mlock,
-        cpu_variant=settings.cpu_variant,
-        split_mode=settings.split_mode,
-        numa=settings.numa,
-        flash_attention=settings.flash_attention,
-        main_gpu=settings.main_gpu,
-        tensor_split=settings.tensor_split,
-        swa_full=True,
     )
     shape = sizing.Shape(
         cells=cells,

@@ -18,7 +18,6 @@ from bench.arguments import parse
 from bench.children import ChildError, end_in_order
 from bench.conditions import conditions, describe, load_average
 from bench.load import Client, Server, find_model
-from bench.probes import KV_PADDING
 from bench.prompts import Scenario, Shape, cells_needed
 from bench.random_gguf import CACHE
 from bench.report import Cell, as_json, table
@@ -26,6 +25,7 @@ from bench.stages import STAGES, cases, cells
 from bench.turns import Target, take
 from bench.verdicts import as_json as verdicts_json
 from bench.verdicts import judge
+from services.llama.sizing import CELL_STEP
 
 # What bench.random_gguf writes.
 BENCH_GGUF, COPY_GGUF = "random-0.5b-q4_0.gguf", "random-0.5b-copy-q4_0.gguf"
@@ -149,7 +149,7 @@ def _local(args: argparse.Namespace, model: Path | None, parallel: int) -> local
         parallel=parallel,
         ctx_size=args.ctx_size,
         # Less than a third, in the multiples that llama.cpp makes.
-        tight_ctx_size=max(third - third % KV_PADDING, KV_PADDING),
+        tight_ctx_size=max(third - third % CELL_STEP, CELL_STEP),
         worker_args=tuple(args.worker_args.split()),
         server_args=tuple(args.server_args.split()),
     )

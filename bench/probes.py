@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy import direct
 from services.llama.runtime import gguf
-from services.llama.sizing import bytes_per_cell
+from services.llama.sizing import bytes_per_cell, rounded
 
 # Histograms of the worker: the model's decode alone, and the whole step around it, waiting for
 # work left out. A worker without the second shows no share.
@@ -21,10 +20,6 @@ WHOLE_STEP_SECONDS = "caravan_llama_whole_step_seconds"
 
 _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(?P<path>.*)$")
 _KV_TYPE = "f16"
-# llama.cpp makes caches of multiples of so many cells.
-KV_PADDING = 256
-# A proxy of the environment cannot reach this machine's own servers.
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +59,16 @@ class Process:
         if self.metrics_url is None:
             return None
         try:
-            with _DIRECT.open(self.metrics_url, timeout=5) as response:
+            with direct.urlopen(self.metrics_url, timeout=5) as response:
                 return read_steps(response.read().decode())
-        except (OSError, urllib.error.URLError, ValueError):
+        except (OSError, ValueError):
             return None
 
 
 def process(pid: int, model: Path, cells: int, metrics_url: str | None) -> Process:
     """Reads the model's sizes. Raises StartupError for a file that is no model."""
     header = gguf.read(model)
-    padded = -(-cells // KV_PADDING) * KV_PADDING
-    kv_bytes = int(padded * bytes_per_cell(header, _KV_TYPE, _KV_TYPE))
+    kv_bytes = int(rounded(cells) * bytes_per_cell(header, _KV_TYPE, _KV_TYPE))
     return Process(pid, model.resolve(), header.size, kv_bytes, metrics_url)
 
 

@@ -1,6 +1,6 @@
 """Every error a client can see: one table from a worker's failure to OpenAI's error body.
 
-No I/O. The rows follow OpenAI's own answers; HTTP statuses exist nowhere else in the system.
+No I/O. The rows follow OpenAI's own answers. Workers know no HTTP status: only the edge has any.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a GGUF file's header says of a model, in the contract's words; pure."""
+"""What a model's header and parts say of it, in the contract's words."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _TOKEN_RECORD = 300
 # Graphs, thread stacks, queues.
 _OVERHEAD = 32 * 2**20
 # llama.cpp makes caches of a multiple of this.
-_CELL_STEP = 256
+CELL_STEP = 256
 
 # Bytes per value.
 _BYTES = {
@@ -130,7 +130,7 @@ def choose(header: Header, shape: Shape, *, memory: int | None, adapters: int = 
     asked = replace(shape, slots=shape.slots or _DEFAULT_SLOTS)
     wish = _wish(header, shape, asked.slots)
     cells = _affordable(header, asked, memory, adapters, share=_CACHE_SHARE)
-    cells = wish if wish <= cells else max(cells // _CELL_STEP * _CELL_STEP, _LEAST_CELLS)
+    cells = wish if wish <= cells else max(cells // CELL_STEP * CELL_STEP, _LEAST_CELLS)
     if needs(header, replace(asked, cells=cells), adapters).total > memory:
         raise StartupError(_refusal(header, replace(asked, cells=cells), memory, adapters))
     return replace(asked, cells=cells, slots=shape.slots or _slots_for(cells))
@@ -142,7 +142,7 @@ def rounded(cells: int) -> int:
     Asked for fewer it makes them all the same, but its process ends at a batch of more tokens than
     it was asked for.
     """
-    return math.ceil(cells / _CELL_STEP) * _CELL_STEP
+    return math.ceil(cells / CELL_STEP) * CELL_STEP
 
 
 def needs(header: Header, shape: Shape, adapters: int = 0) -> Needs:
@@ -198,7 +198,7 @@ def _refusal(header: Header, shape: Shape, memory: int, adapters: int) -> str:
     options = [
         (f"--ctx-size {cells}" + words)
         for words, tried in (("", shape), (" --cache-type-k q8_0 --cache-type-v q8_0", small))
-        if (cells := _affordable(header, tried, memory, adapters) // _CELL_STEP * _CELL_STEP)
+        if (cells := _affordable(header, tried, memory, adapters) // CELL_STEP * CELL_STEP)
         and cells < 2 * shape.cells
     ]
     if options:
@@ -211,7 +211,7 @@ def _cache(header: Header, shape: Shape, cells: int) -> float:
         return 0.0
     windowed = 0 if shape.swa_full else _count(header, "attention.sliding_window")
     sequences = _sequences(header, shape)
-    window = math.ceil((windowed * sequences + shape.ubatch) / _CELL_STEP) * _CELL_STEP
+    window = math.ceil((windowed * sequences + shape.ubatch) / CELL_STEP) * CELL_STEP
     total = _recurrent_state(header) * sequences
     for layer in range(_count(header, "block_count")):
         kept = min(cells, window) if windowed and _has_window(header, layer) else cells

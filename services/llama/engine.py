@@ -107,6 +107,7 @@ class Engine:
             # What a draft got wrong must be taken back.
             drafts=min(limits.drafts, outputs) if runtime.partial else 0,
             tile=runtime.tile,
+            deep=runtime.deep,
         )
         self._on_dead = on_dead or (lambda: None)
         self._clock = time.monotonic

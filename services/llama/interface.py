@@ -132,6 +132,10 @@ class Runtime(Protocol):
         """Rows that a batch of few takes at once: one row beyond a multiple costs like several."""
 
     @property
+    def deep(self) -> int:
+        """Cells before a token that take as long as all else of it; 0: they take no time."""
+
+    @property
     def partial(self) -> bool:
         """Whether a part of a slot's cells can be shared and given back, or only all of them."""
 

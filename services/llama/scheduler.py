@@ -11,8 +11,9 @@ they lie in. Cells of idle slots are not seen here: they are evicted for whoever
    So the oldest of the highest priority always advances.
 2. What the batch has left goes to prefill in chunks; while others decode only `busy_prefill`
    tokens, because the whole batch waits for its longest part; up to twice as many when more wait
-   for their prompts than decode. Half of it is the oldest's, the rest goes to whoever can finish
-   soonest, so that a short prompt does not wait behind a long one.
+   for their prompts than decode, and fewer of a prompt that is far on, whose tokens look back at
+   more and so take longer. Half of it is the oldest's, the rest goes to whoever can finish soonest,
+   so that a short prompt does not wait behind a long one.
 3. Drafts take what is left up to `drafts` rows: a decode of a few rows costs little more than
    that of one, a decode of many costs many times as much. Nor are they worth it that begin another
    tile of rows and do not half fill it.
@@ -32,6 +33,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.llama.kv.ledger import Spans, union
+
+# Tokens of the oldest prompt that a step takes however far it is on: fewer take hardly less time.
+LEAST_PREFILL = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Limits:
     drafts: int
     # Rows that a batch takes at once: drafts are not worth beginning another tile for a row or two.
     tile: int = 1
+    # Cells before a token that take as long as all else of it; 0: it takes as long everywhere.
+    deep: int = 0
     # Idle cells that are kept, times the sequences that run. None: as many as there is room for.
     kept: int | None = None
 
@@ -190,7 +196,8 @@ def share_batch(running: Sequence[Candidate], limits: Limits) -> tuple[Work, ...
     rows = limits.outputs - len(decodes)
     room = limits.batch - len(decodes)
     budget = min(room, _prefill_budget(len(decodes), len(prefills), limits), free)
-    chunks = _share_prefill(prefills, budget, rows, min(limits.batch, free))
+    deep = limits.deep if decodes else 0
+    chunks = _share_prefill(prefills, budget, rows, min(limits.batch, free), deep)
     counts = {chunk.id: chunk.count for chunk in chunks}
     taken = sum(counts.values())
     rows -= sum(c.outputs(counts.get(c.id, 0)) for c in prefills)
@@ -227,9 +234,11 @@ def _prefill_budget(decodes: int, prefills: int, limits: Limits) -> int:
 
 
 def _share_prefill(
-    prefills: Sequence[Candidate], budget: int, rows: int, most_together: int
+    prefills: Sequence[Candidate], budget: int, rows: int, most_together: int, deep: int
 ) -> list[Work]:
+    """`budget`: what so many tokens at the beginning of a text take."""
     counts = dict.fromkeys((c.id for c in prefills), 0)
+    left: float = budget
     half = budget if len(prefills) < 2 else -(-budget // 2)
     # The oldest's half, then the soonest to finish, then the oldest again with what is left.
     turns = [(c, half) for c in prefills[:1]]
@@ -237,7 +246,9 @@ def _share_prefill(
     turns += [(c, budget) for c in prefills[:1]]
     for turn, (candidate, most) in enumerate(turns):
         before = counts[candidate.id]
-        count = min(candidate.ahead - before, most, budget)
+        cost = 1 + (candidate.cached + before) / deep if deep else 1
+        least = min(LEAST_PREFILL, half) if turn == 0 else 0
+        count = min(candidate.ahead - before, max(least, int(min(most, left) / cost)))
         if candidate.together and before + count < candidate.ahead:
             # Nobody waits for ever: in the end everybody is the oldest.
             count = candidate.ahead if turn == 0 and candidate.ahead <= most_together else 0
@@ -246,7 +257,7 @@ def _share_prefill(
         if count <= 0:
             continue
         counts[candidate.id] += count
-        budget = max(0, budget - count)
+        left = max(0, left - count * cost)
         rows -= candidate.outputs(before + count) - candidate.outputs(before)
     return [Work(c.id, counts[c.id]) for c in prefills if counts[c.id]]
 

@@ -69,7 +69,7 @@ class FakeRuntime:
         """`script`: every completion spells it, then EOS. Else text is a hash of what came before."""
         self.vocabulary = FakeVocabulary()
         self.cells, self.slots, self.batch_size = cells, slots, batch_size
-        self.outputs, self.partial, self.tile = outputs, partial, 1
+        self.outputs, self.partial, self.tile, self.deep = outputs, partial, 1, 0
         # Number of the cell, and token in it, by slot and position.
         self.cache: dict[int, list[tuple[int, int]]] = {}
         self._next_cell = 0

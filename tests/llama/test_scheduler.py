@@ -8,6 +8,7 @@ import pytest
 
 from services.llama.kv.ledger import union
 from services.llama.scheduler import (
+    LEAST_PREFILL,
     Candidate,
     Limits,
     Work,
@@ -129,6 +130,27 @@ def test_prefill_has_more_when_more_wait_for_it_than_decode():
     assert taken == [8, 16, 16, 16]
     two = [seq(8, 11, 10), seq(9, 11, 10)]
     assert sum(work.count for work in share_batch([*two, *prompts[:3]], LIMITS)) - 2 == 12
+
+
+def test_a_prompt_that_is_far_on_gets_fewer_beside_decodes():
+    limits = replace(LIMITS, cells=9_000, batch=1024, prefill=400, busy_prefill=300, deep=1000)
+    decode = seq(0, 11, 10)
+    for cached, count in (
+        (0, 300),
+        (500, 200),
+        (1000, 150),
+        (2000, 100),
+        (8000, LEAST_PREFILL + 1),
+    ):
+        assert share_batch([decode, seq(1, 8_990, cached)], limits)[1] == Work(1, count)
+    # No fewer than cost little less, and no more than the budget where that is small.
+    for most, count in ((100, LEAST_PREFILL), (20, 20)):
+        narrow = replace(limits, busy_prefill=most)
+        assert share_batch([decode, seq(1, 8_990, 8000)], narrow)[1] == Work(1, count)
+    assert share_batch([seq(1, 8_990, 8000)], limits) == (Work(1, 400),)
+    # Half of the time is the oldest's, half the other's.
+    both = [decode, seq(1, 8_990, 2000), seq(2, 8_980, 0)]
+    assert share_batch(both, limits)[1:] == (Work(1, 100), Work(2, 300))
 
 
 def test_half_is_the_oldests_and_the_rest_the_soonest_to_finish():

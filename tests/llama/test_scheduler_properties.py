@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.llama.kv.ledger import union
-from services.llama.scheduler import Candidate, Limits, Work, make_place, make_room, share_batch
+from services.llama.scheduler import (
+    LEAST_PREFILL,
+    Candidate,
+    Limits,
+    Work,
+    make_place,
+    make_room,
+    share_batch,
+)
 
 
 @st.composite
@@ -25,6 +33,7 @@ def all_limits(draw):
         headroom=draw(st.integers(0, 20)),
         drafts=draw(st.integers(0, 12)),
         tile=draw(st.sampled_from([1, 4])),
+        deep=draw(st.sampled_from([0, 5, 100])),
     )
 
 
@@ -92,6 +101,11 @@ def test_a_batch_fits_and_serves_everyone_in_order(situation):
         waiting = len(runnable) - len(decodes)
         most = int(limits.busy_prefill * min(2.0, max(1.0, waiting / len(decodes))))
     assert prefill <= most
+    if decodes and limits.deep:
+        # Nor do they take longer than so many at the beginning, but for the oldest's least.
+        prompts = [(by_id[n], count) for n, count in counts.items() if n not in decodes]
+        takes = [count * (1 + c.cached / limits.deep) for c, count in prompts]
+        assert sum(takes) <= most or (len(prompts) == 1 and prefill <= LEAST_PREFILL)
 
     drafts = sum(item.draft for item in work)
     if drafts:

@@ -49,6 +49,7 @@ class LlamaRuntime:
             self._sections = loading.sections(self._model)
             self._slots = loading.slots(self._model, options)
             self._partial = loading.partial(self._model, options)
+            self._deep = loading.deep(self._model)
             self.adapters = adapters.load(self._model, options.adapters, capture)
             self._context = make_context(self._model, options)
             # Where there are fewer cells llama.cpp makes it smaller, and ends the process if it is not.
@@ -98,6 +99,11 @@ class LlamaRuntime:
     def tile(self) -> int:
         """Rows that a batch of few takes at once."""
         return TILE if self._padded else 1
+
+    @property
+    def deep(self) -> int:
+        """Cells before a token that take as long as all else of it; 0: they take no time."""
+        return self._deep
 
     @property
     def partial(self) -> bool:

@@ -151,6 +151,17 @@ def partial(model: Any, options: RuntimeOptions) -> bool:
     return options.swa_full or not raw.llama_model_n_swa(model)
 
 
+def deep(model: Any) -> int:
+    """Cells before a token that take as long as all else of it; 0: most layers see few of them.
+
+    A layer's weights are about 12 to 18 squares of its width, what it does with a cell is 2 widths,
+    on CPUs at a third of the speed (measured: docs/performance.md).
+    """
+    if raw.llama_model_is_recurrent(model) or raw.llama_model_is_hybrid(model):
+        return 0
+    return 0 if raw.llama_model_n_swa(model) else 3 * int(raw.llama_model_n_embd(model))
+
+
 def padded(model: Any, options: RuntimeOptions) -> bool:
     """Whether batches are filled up with rows of a slot of their own (see batch.padding)."""
     return capture.repacked and options.gpu_layers == 0 and partial(model, options)

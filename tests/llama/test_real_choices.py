@@ -93,15 +93,17 @@ async def test_a_generation_goes_on_where_another_worker_left_it(serve):
     made.output.token_ids = True
     whole = await collect(first, made)
     assert "11, 12" in texts(whole)[0]
-    ids: list[int] = []
-    delivered, seen = 0, ""
-    for response in whole[1:8]:
-        ids += response.delta.token_ids
-        delivered = response.delta.delivered_bytes
-        seen += response.delta.text
+    beginning = pb.GenerateRequest()
+    beginning.CopyFrom(made)
+    beginning.stop.max_tokens = 9
+    seen = await collect(first, beginning)
+    deltas = [response.delta for response in seen if response.HasField("delta")]
+    ids = [token for delta in deltas for token in delta.token_ids]
+    assert len(ids) == 9
+    delivered = deltas[-1].delivered_bytes
     made.resume.choices.add(index=0, token_ids=ids, delivered_bytes=delivered)
     rest = await collect(second, made)
-    assert seen + texts(rest)[0] == texts(whole)[0]
+    assert texts(seen)[0] + texts(rest)[0] == texts(whole)[0]
     assert usage(rest).completion_tokens == usage(whole).completion_tokens
 
 

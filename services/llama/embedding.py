@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,11 +82,16 @@ class EmbeddingService:
 
         A reranker's classifier reads query and document together: its score is the sigmoid of the
         logit, or the probability of its first class. An embedding model without one gives
-        (1 + cosine) / 2 of query and document.
+        (1 + cosine) / 2 of query and document. Documents that are the same are evaluated once: the
+        kernels would give them scores that differ in the last bits.
         """
         ranks = self._kind.pooling is Pooling.RANK
+        # By text, where it stands first.
+        first: dict[str, int] = {}
+        for at, text in enumerate(request.documents):
+            first.setdefault(text, at)
         with self._place("rerank"):
-            tokens = await self._tokens("documents", self._to_rank(request, pairs=ranks))
+            tokens = await self._tokens("documents", self._to_rank(request.query, first, ranks))
             vectors = await self._evaluate(tokens, request, call)
             try:
                 if ranks:
@@ -102,17 +107,22 @@ class EmbeddingService:
             except ValueError as error:
                 raise EngineFailed from error
         answer = pb.RerankResponse()
-        best = sorted(range(len(scores)), key=lambda at: (-scores[at], at))
+        of_text = dict(zip(first, scores, strict=True))
+        ranked = [of_text[text] for text in request.documents]
+        best = sorted(range(len(ranked)), key=lambda at: (-ranked[at], at))
         for at in best[: request.top_n if request.HasField("top_n") else None]:
-            answer.results.add(index=at, score=scores[at])
-        answer.usage.prompt_tokens = sum(map(len, tokens))
+            answer.results.add(index=at, score=ranked[at])
+        lengths = dict(zip(first, map(len, tokens[-len(first) :]), strict=True))
+        of_query = 0 if ranks else len(tokens[0])
+        answer.usage.prompt_tokens = of_query + sum(lengths[text] for text in request.documents)
         return answer
 
     def _to_rank(
-        self, request: pb.RerankRequest, *, pairs: bool
+        self, query: str, documents: Mapping[str, int], pairs: bool
     ) -> list[tuple[int, Callable[[], Tokens]]]:
-        inputs, query = self._inputs, request.query
-        texts = [(f"documents[{at}]", text) for at, text in enumerate(request.documents)]
+        """`documents`: texts, and at which places errors name them."""
+        inputs = self._inputs
+        texts = [(f"documents[{at}]", text) for text, at in documents.items()]
         if not pairs:
             texts = [("query", query), *texts]
 

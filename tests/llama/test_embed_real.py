@@ -338,6 +338,22 @@ async def test_a_reranker_scores_documents_alike_alone_and_together(serve, files
     assert response.usage.prompt_tokens > 4 * len(documents)
 
 
+@pytest.mark.parametrize("name", ["mean", "rank", "judge"])
+async def test_equal_documents_are_ranked_in_their_order(serve, files, name):
+    backend = await serve(files[name])
+    same = ["a mat", "tea", "a mat", "tea", "a mat"] * 20
+    response = await rerank(backend, "the cat", *same)
+    results = response.results
+    five = (await rerank(backend, "the cat", *same[:5])).usage.prompt_tokens
+    none = len(await tokens(backend, "the cat")) + 1 if name == "mean" else 0
+    assert response.usage.prompt_tokens - none == 20 * (five - none)
+    assert len({result.score for result in results}) == 2
+    indices = [result.index for result in results]
+    mats, teas = ([at for at in indices if same[at] == text] for text in ("a mat", "tea"))
+    assert indices in (mats + teas, teas + mats)
+    assert (mats, teas) == (sorted(mats), sorted(teas))
+
+
 async def test_a_reranker_tells_query_from_document(serve, files):
     backend = await serve(files["rank"])
     one = scores(await rerank(backend, "the cat", "a mat"))[0]

@@ -146,21 +146,20 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join(out))
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        match kind:
-            case 1 | 9:
-                self._headers(kind, flags, stream, payload)
-            case 0:
-                self._data(flags, stream, payload)
-            case 3:
-                call = self._calls.pop(stream, None)
-                if call is not None:
-                    call.closed = True
-            case 4 if not flags & _ACK:
-                self._settings(payload)
-            case 6 if not flags & _ACK:
-                self._write(_frame(_PING, _ACK, 0, payload))
-            case 8:
-                self._more(stream, int.from_bytes(payload, "big") & _OURS)
+        if kind in (_HEADERS, _CONTINUATION):
+            self._headers(kind, flags, stream, payload)
+        elif kind == _DATA:
+            self._data(flags, stream, payload)
+        elif kind == _RESET:
+            call = self._calls.pop(stream, None)
+            if call is not None:
+                call.closed = True
+        elif kind == _SETTINGS and not flags & _ACK:
+            self._settings(payload)
+        elif kind == _PING and not flags & _ACK:
+            self._write(_frame(_PING, _ACK, 0, payload))
+        elif kind == _WINDOW:
+            self._more(stream, int.from_bytes(payload, "big") & _OURS)
 
     def _headers(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == _HEADERS:

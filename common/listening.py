@@ -21,6 +21,7 @@ def probe(host: str, port: int) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Not a host name") from None
     for family, kind, protocol, _, where in found:
         with socket.socket(family, kind, protocol) as tried:
+            # As servers do: what is left of a closed connection is in nobody's way.
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind(where)
 

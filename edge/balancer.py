@@ -16,7 +16,6 @@ class Load:
     running: int
     waiting: int
     own: int
-    max_running: int = 0
 
 
 @dataclass(frozen=True, slots=True)

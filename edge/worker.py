@@ -171,7 +171,7 @@ class Worker:
             await asyncio.sleep(_RETRY_SECONDS)
 
     def _take(self, report: pb.LoadReport) -> None:
-        self.load = Load(report.running, report.waiting, self._in_flight, report.max_running)
+        self.load = Load(report.running, report.waiting, self._in_flight)
         self.incarnation = report.incarnation
         if report.draining is not self._draining:
             self._draining = report.draining

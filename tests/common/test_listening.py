@@ -41,6 +41,17 @@ def test_a_port_in_use_may_be_free_later():
     assert not listening.is_wrong_host(caught.value)
 
 
+def test_connections_that_were_closed_do_not_hold_a_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            served, _ = server.accept()
+            served.close()
+            assert client.recv(1) == b""
+
+    listening.probe("127.0.0.1", port)
+
+
 def test_a_name_that_cannot_be_looked_up_now_may_be_found_later():
     error = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 

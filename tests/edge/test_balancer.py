@@ -46,6 +46,10 @@ def test_equals_take_turns() -> None:
     assert LeastLoaded().choose([a, b], REQUEST) is b
 
 
+def test_no_report_yet_tells_of_nobody_else() -> None:
+    assert score(Candidate("a", 2, None)) == 2
+
+
 def test_what_others_sent_counts_and_own_requests_count_once() -> None:
     # 5 at the worker when it reported, 3 of them ours; now we have 1.
     assert score(Candidate("a", 1, Load(running=4, waiting=1, own=3))) == 3

@@ -83,7 +83,8 @@ class LlamaSettings(WorkerSettings):
     what its chat template and tokens show."""
 
     embed_ctx_size: int = Field(default=0, ge=0, le=2**31 - 1)
-    """Longest input of Embed and Rerank, in tokens; 0: the context, for chat models at most 8192."""
+    """Longest input of Embed and Rerank, in tokens; 0: the context, for chat models at most 8192,
+    for encoders less where memory is short."""
 
     parallel: int = Field(default=0, ge=0, le=256)
     """Sequences that are generated at once; 0: 8, fewer where memory is short."""

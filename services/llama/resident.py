@@ -89,8 +89,13 @@ def _find(path: Path, settings: LlamaSettings) -> Source:
     projector = projectors.find(settings)
     beside = sum(found.needs for found in (draft, projector) if found is not None)
     planned = plan.make(settings, gguf.read(path), beside=beside)
-    chosen = {"parallel": planned.options.parallel}
+    chosen: dict[str, object] = {"parallel": planned.options.parallel}
     kind = embedding_setup.kind(path, planned.header)
+    if kind.whole and not settings.embed_ctx_size:
+        context = planned.context(planned.options.cells)
+        chosen["embed_ctx_size"] = embedding_setup.longest_input(
+            planned.header, planned.options, kind, context
+        )
     if draft is not None and not kind.generates:
         raise SettingError(f"--draft-model: {path} does not generate text")
     if projector is not None and not kind.generates:

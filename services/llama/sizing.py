@@ -149,7 +149,7 @@ def needs(header: Header, shape: Shape, adapters: int = 0) -> Needs:
     """What the shape takes beside the process; where the metadata does not say, less."""
     cells = rounded(shape.cells)
     return Needs(
-        weights=header.size + adapters + _TOKEN_RECORD * _vocabulary(header),
+        weights=header.size + adapters + _TOKEN_RECORD * vocabulary(header),
         cache=_cache(header, shape, cells) + cells * _CELL_RECORD,
         compute=_OVERHEAD + _outputs(header, shape) + _graph(header, shape, cells),
     )
@@ -298,14 +298,15 @@ def _sequences(header: Header, shape: Shape) -> int:
 
 
 def _outputs(header: Header, shape: Shape) -> float:
-    return 4.0 * _output_rows(header, shape) * _vocabulary(header)
+    return 4.0 * _output_rows(header, shape) * vocabulary(header)
 
 
 def _output_rows(header: Header, shape: Shape) -> int:
     return max(shape.outputs, _sequences(header, shape))
 
 
-def _vocabulary(header: Header) -> int:
+def vocabulary(header: Header) -> int:
+    """Tokens that the model knows; 0: not said."""
     embedding = header.tensors.get("token_embd.weight")
     if embedding is not None and len(embedding.shape) == 2:
         return embedding.shape[1]

@@ -212,14 +212,18 @@ def _cache(header: Header, shape: Shape, cells: int) -> float:
     windowed = 0 if shape.swa_full else _count(header, "attention.sliding_window")
     sequences = _sequences(header, shape)
     window = math.ceil((windowed * sequences + shape.ubatch) / CELL_STEP) * CELL_STEP
-    total = _recurrent_state(header) * sequences
-    for layer in range(_count(header, "block_count")):
+    layers = range(_count(header, "block_count"))
+    states = sum(_is_recurrent(header, layer) for layer in layers) or len(layers)
+    total = _recurrent_state(header) * states * sequences
+    for layer in layers:
         kept = min(cells, window) if windowed and _has_window(header, layer) else cells
         total += kept * _layer_cell(header, layer, shape.type_k, shape.type_v)
     return total
 
 
 def _layer_cell(header: Header, layer: int, type_k: str, type_v: str) -> float:
+    if _is_recurrent(header, layer):
+        return 0.0
     heads = _count(header, "attention.head_count", layer)
     width = _count(header, "embedding_length")
     if not heads or not width:
@@ -243,8 +247,14 @@ def _has_window(header: Header, layer: int) -> bool:
     return period > 0 and layer % period < period - 1
 
 
+def _is_recurrent(header: Header, layer: int) -> bool:
+    """Whether the layer has a state instead of cells; False where it is not known."""
+    period = _count(header, "full_attention_interval")
+    return period > 0 and (layer + 1) % period > 0 and _recurrent_state(header) > 0
+
+
 def _recurrent_state(header: Header) -> float:
-    """Bytes of one sequence in the layers that have a state instead of a cache."""
+    """Bytes of one sequence in a layer that has a state instead of cells."""
     inner, state = _count(header, "ssm.inner_size"), _count(header, "ssm.state_size")
     convolution = max(0, _count(header, "ssm.conv_kernel") - 1)
     values = inner * state + convolution * (inner + 2 * _count(header, "ssm.group_count") * state)
@@ -252,7 +262,7 @@ def _recurrent_state(header: Header) -> float:
     values += (
         width * (_count(header, "wkv.head_size") + 2) if header.setting("wkv.head_size") else 0
     )
-    return 4.0 * values * _count(header, "block_count")
+    return 4.0 * values
 
 
 def _graph(header: Header, shape: Shape, cells: int) -> float:

@@ -83,6 +83,18 @@ def test_a_recurrent_state_is_paid_for_each_sequence():
     assert eight == 8 * one == 8 * 10 * 1024 * 16 * 4
 
 
+def test_layers_with_a_state_keep_no_cells():
+    state = {"llama.ssm.inner_size": 1024, "llama.ssm.state_size": 16}
+    model = header(**state, **{"llama.full_attention_interval": 4})
+    every = header(**state)
+    # Of ten layers the fourth and the eighth keep cells, the others a state.
+    assert bytes_per_cell(model, "f16", "f16") == bytes_per_cell(every, "f16", "f16") / 5
+    assert needs(model, PLAIN).cache == needs(every, PLAIN).cache * 8 / 10
+    # Where the state is not known, all keep cells.
+    unknown = header(**{"llama.full_attention_interval": 4})
+    assert bytes_per_cell(unknown, "f16", "f16") == bytes_per_cell(header(), "f16", "f16")
+
+
 def test_an_encoder_keeps_no_cells():
     shape = replace(PLAIN, cells=8192)
     said = {name.replace("llama.", "bert."): value for name, value in header().metadata.items()}

@@ -23,8 +23,9 @@ _UNKNOWN_CONTEXT = 4096
 _CELLS_OF_A_SEQUENCE = 4096
 _LEAST_CELLS = 256
 _DEFAULT_SLOTS = 8
-# llama.cpp's own limit.
+# llama.cpp's own limits.
 _MOST_SEQUENCES = 256
+_MOST_LAYERS = 512
 
 # llama.cpp's own record of a cell: positions, sequences, free lists.
 _CELL_RECORD = 96
@@ -92,6 +93,14 @@ def trained_context(header: Header) -> int:
     return said
 
 
+def _layers(header: Header) -> range:
+    """Raises StartupError for what is no number of layers: llama.cpp ends the process for it."""
+    said = header.setting("block_count")
+    if said is not None and (not isinstance(said, int) or not 0 < said <= _MOST_LAYERS):
+        raise StartupError("broken GGUF file: its block_count is no number of layers")
+    return range(said or 0)
+
+
 def usable_context(header: Header, cells: int, stretch: float = 1.0) -> int:
     """The longest sequence, in tokens: the trained context, stretched, as far as cells go."""
     trained = trained_context(header)
@@ -118,6 +127,7 @@ def choose(header: Header, shape: Shape, *, memory: int | None, adapters: int = 
     `adapters` is the size of the adapters' files. Raises StartupError when it cannot work,
     instead of being killed for memory later.
     """
+    _layers(header)
     if memory is None:
         slots = shape.slots or _DEFAULT_SLOTS
         return replace(shape, slots=slots, cells=shape.cells or _wish(header, shape, slots))
@@ -157,7 +167,7 @@ def needs(header: Header, shape: Shape, adapters: int = 0) -> Needs:
 
 def bytes_per_cell(header: Header, type_k: str, type_v: str) -> float:
     """KV bytes of one token in all layers that keep everything. 0: the metadata does not say."""
-    layers = range(_count(header, "block_count"))
+    layers = _layers(header)
     return sum(_layer_cell(header, layer, type_k, type_v) for layer in layers)
 
 
@@ -212,7 +222,7 @@ def _cache(header: Header, shape: Shape, cells: int) -> float:
     windowed = 0 if shape.swa_full else _count(header, "attention.sliding_window")
     sequences = _sequences(header, shape)
     window = math.ceil((windowed * sequences + shape.ubatch) / CELL_STEP) * CELL_STEP
-    layers = range(_count(header, "block_count"))
+    layers = _layers(header)
     states = sum(_is_recurrent(header, layer) for layer in layers) or len(layers)
     total = _recurrent_state(header) * states * sequences
     for layer in layers:

@@ -209,6 +209,12 @@ def test_a_context_that_is_no_length_is_a_sentence(value: object):
         choose(header(**{"llama.context_length": value}), PLAIN, memory=None)
 
 
+@pytest.mark.parametrize("value", [0, -1, 513, 2**31 - 1, "12", 1.5])
+def test_so_is_a_number_of_layers_that_llama_cpp_dies_of(value: object):
+    with pytest.raises(StartupError, match="block_count is no number of layers"):
+        choose(header(**{"llama.block_count": value}), PLAIN, memory=None)
+
+
 def test_model_name_operator_then_model_then_file(tmp_path):
     path = tmp_path / "file.gguf"
     named = header(**{"general.name": "own"})

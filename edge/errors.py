@@ -145,14 +145,14 @@ def too_slow() -> ApiError:
     return ApiError(408, "The request did not arrive in time.")
 
 
-def unavailable(message: str, retry_after: float | None = None) -> ApiError:
+def unavailable(message: str) -> ApiError:
     """503: overloaded, draining, or no worker."""
     return ApiError(
         503,
         message,
         kind=SERVER_ERROR,
         code="service_unavailable",
-        retry_after=DEFAULT_RETRY_AFTER if retry_after is None else retry_after,
+        retry_after=DEFAULT_RETRY_AFTER,
     )
 
 
@@ -362,7 +362,7 @@ def _prompt_tokens(failure: Failure) -> str:
     return count or "?"
 
 
-def context_overflow(context_length: str, prompt_tokens: str, param: str = "messages") -> str:
+def context_overflow(context_length: str, prompt_tokens: str, param: str) -> str:
     """OpenAI's words for a prompt that does not fit, with both numbers."""
     return (
         f"This model's maximum context length is {context_length} tokens. However, your {param} "

@@ -345,7 +345,7 @@ class Sequence:
         self.usage.reasoning = self._text.reasoning_tokens
         return Ended(reason, matched, self.timings, self.usage)
 
-    def _delta(self, ended: Ended | None = None) -> Delta:
+    def _delta(self, ended: Ended | None) -> Delta:
         self._sent = self.generated
         said = self._text.take()
         delta = Delta(

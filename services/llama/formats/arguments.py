@@ -150,7 +150,7 @@ def _text_between(reader: Reader, write: Write, shape: Tagged) -> Steps[None]:
     yield from text_until(reader, write, close, lines=shape.lines)
 
 
-def text_until(reader: Reader, write: Write, close: str, *, lines: bool = False) -> Steps[None]:
+def text_until(reader: Reader, write: Write, close: str, *, lines: bool) -> Steps[None]:
     """The rest of a text, with its last quote, up to behind `close`."""
     going, ending = until(close, lines=lines)
     while True:

@@ -136,9 +136,10 @@ def grammar(
         text = trigger(family)
         if text is None:
             raise Unsupported(f"{family.name}: nothing tells calls from content in time")
-        if not text:
-            return _with_content(lark, family, written, tools)
-        start = _calls(lark, family, written, tools, behind=text, parallel=parallel)
+        if text:
+            start = _calls(lark, family, written, tools, behind=text, parallel=parallel)
+        else:
+            start = _messages(lark, family, written, tools)
     else:
         start = _thinking(lark, family, thinking) + _calls(
             lark, family, written, tools, behind="", parallel=parallel
@@ -150,18 +151,18 @@ def grammar(
 def with_content(
     family: Format,
     kind: str,
-    tools: Sequence[Tool] = (),
+    tools: Sequence[Tool],
     *,
-    parallel: bool = True,
-    thinking: Thinking = "none",
-    special: Mapping[str, int] | None = None,
+    parallel: bool,
+    thinking: Thinking,
+    special: Mapping[str, int],
 ) -> str:
     """The grammar of an answer whose content another grammar describes, the one called `kind`.
 
     The other arguments are those of `grammar`; with `tools` it may be calls instead. Raises
     Unsupported.
     """
-    lark = Lark(special or {})
+    lark = Lark(special)
     content = f"@{kind}"
     if family.channels is not None:
         content = f"{lark.literal(family.channels.content[0])} {content}"
@@ -242,17 +243,14 @@ def _thinking(lark: Lark, family: Format, thinking: Thinking) -> str:
     return f"({lark.literal(pair.open.strip())} {inner})? "
 
 
-def _with_content(lark: Lark, family: Format, written: Shape, tools: Sequence[Tool]) -> str:
-    """Messages of either kind."""
+def _messages(lark: Lark, family: Format, written: Shape, tools: Sequence[Tool]) -> str:
+    """A message of content and then calls, or either alone."""
     assert family.channels is not None
     call = _choice(lark, family, tools, written.before, written)
     more = _choice(lark, family, tools, written.between + written.before, written)
     content = lark.literal(family.channels.content[0])
     text = lark.until(written.between)
-    lark.rule(
-        "start", f"{content} {text} {call} {more}* | {content} {lark.anything()} | {call} {more}*"
-    )
-    return lark.text()
+    return f"{content} {text} {call} {more}* | {content} {lark.anything()} | {call} {more}*"
 
 
 def example(family: Format, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str:

@@ -26,7 +26,7 @@ class Reader:
 
     __slots__ = ("_dropped", "at", "cut_off", "ended", "mark", "text")
 
-    def __init__(self, before: int = 0) -> None:
+    def __init__(self, before: int) -> None:
         """`before`: characters of the text that count as if they stood before its beginning."""
         self.text = ""
         # Where it is read, in `text`.

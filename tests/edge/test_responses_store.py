@@ -1,43 +1,24 @@
 """Stored responses: whose they are, how long they live, how much they may take, what goes wrong.
 
-With CARAVAN_TEST_STORE_URL set, what is said of any database is asked of that one, which is to be
-empty.
+With CARAVAN_TEST_STORE_URL set, what is said of any database is asked of that one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import stat
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from edge.config import EdgeSettings
-from edge.errors import ApiError
-from edge.responses import keeping, place
-from edge.responses.keeping import Keeping
-from edge.responses.place import Place
-from edge.responses.records import Limits, Record, StoreError
-
-LIMITS = Limits(ttl=100.0, max_bytes=2**20, max_response_bytes=2**16)
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from edge.responses import place
+from edge.responses.records import StoreError
+from tests.edge.storing import LIMITS, Clock, database, execute, live, opened, record
 
 
 @pytest.fixture
@@ -45,22 +26,10 @@ def clock() -> Clock:
     return Clock()
 
 
-@asynccontextmanager
-async def opened(where: str, clock: Clock, limits: Limits = LIMITS) -> AsyncGenerator[Any, None]:
-    there: Place = await place.opened(where, limits, clock)
-    try:
-        yield there.store
-    finally:
-        await there.close()
-
-
 @pytest.fixture
 async def where(tmp_path: Path, clock: Clock) -> AsyncGenerator[str, None]:
-    """A database without any responses."""
-    url = os.environ.get("CARAVAN_TEST_STORE_URL") or str(tmp_path / "responses.db")
-    yield url
-    async with opened(url, clock) as there:
-        await execute(there, "DROP TABLE caravan_responses_1")
+    async with database(tmp_path, clock) as url:
+        yield url
 
 
 @pytest.fixture
@@ -69,37 +38,10 @@ async def store(where: str, clock: Clock) -> AsyncGenerator[Any, None]:
         yield there
 
 
-async def execute(store: Any, statement: str) -> Any:
-    from sqlalchemy import text
-
-    async with store._engine.begin() as connection:
-        return await connection.execute(text(statement))
-
-
 async def rows(store: Any) -> list[str]:
     """Ids of all that is in the database, whether it can be found or not."""
     found = await execute(store, "SELECT id FROM caravan_responses_1 ORDER BY id")
     return [row[0] for row in found.all()]
-
-
-def record(id_: str = "resp_1", **fields: Any) -> Record:
-    body = {"id": id_, "status": "completed", "output": []}
-    plain = Record(
-        id=id_,
-        owner="me",
-        previous=None,
-        created=1000.0,
-        status="completed",
-        background=False,
-        body=body,
-        items=[{"id": "msg_1", "text": "hi"}],
-    )
-    return replace(plain, **fields)
-
-
-def live(id_: str = "resp_1") -> Record:
-    body = {"id": id_, "status": "in_progress", "output": []}
-    return record(id_, status="in_progress", background=True, body=body, beat=1000.0)
 
 
 async def test_what_is_kept_is_found_by_its_owner_alone(store: Any) -> None:
@@ -343,105 +285,3 @@ async def test_errors_do_not_tell_texts(store: Any) -> None:
 def test_the_edge_imports_no_database_before_it_needs_one() -> None:
     code = "import sys, edge.app; sys.exit('sqlalchemy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-# ------------------------------------------------------------------------------------- keeping
-
-
-ID = "resp_" + "1" * 32
-
-
-@asynccontextmanager
-async def kept(where: str | Path, clock: Clock) -> AsyncGenerator[Keeping, None]:
-    there = Keeping(EdgeSettings(store_url=str(where)), clock)
-    try:
-        yield there
-    finally:
-        await there.close()
-
-
-async def test_who_opens_it_may_leave_and_it_is_closed_all_the_same(
-    where: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    began, open_now, closed = asyncio.Semaphore(0), asyncio.Event(), asyncio.Event()
-
-    class Watched(Place):
-        async def close(self) -> None:
-            await super().close()
-            closed.set()
-
-    async def slowly(*about: Any) -> Place:
-        began.release()
-        await open_now.wait()
-        there = await place.opened(*about)
-        return Watched(there.store, there.directory)
-
-    monkeypatch.setattr(keeping, "place", SimpleNamespace(opened=slowly))
-    async with kept(where, clock) as there:
-        first, second = [asyncio.create_task(there.get("me", ID)) for _ in range(2)]
-        await began.acquire()
-        first.cancel()
-        await asyncio.wait((first,))
-        asyncio.get_running_loop().call_later(0.01, open_now.set)
-        with pytest.raises(ApiError, match="not found"):
-            await second
-    assert closed.is_set()
-    assert began.locked(), "opened twice"
-
-
-async def test_who_asks_it_may_leave_and_is_answered_before_it_is_closed(
-    where: str, clock: Clock
-) -> None:
-    async with kept(where, clock) as there:
-        await there.open()
-        others = set(there._asking)
-        adding = asyncio.create_task(there.add(record(ID)))
-        # Not before it has asked.
-        while not there._asking - others:
-            await asyncio.sleep(0)
-        adding.cancel()
-    async with kept(where, clock) as there:
-        assert (await there.get("me", ID)).status == "completed"
-
-
-async def test_what_nobody_makes_any_more_has_failed(where: str, clock: Clock) -> None:
-    async with kept(where, clock) as there:
-        await there.add(live(ID))
-        assert (await there.get("me", ID)).status == "in_progress"
-        clock.now += keeping.LOST + 1
-        found = await there.get("me", ID)
-        assert (found.status, found.body["error"]["code"]) == ("failed", "server_error")
-        assert (await there.get("me", ID)).body == found.body
-
-
-async def test_what_a_process_that_is_gone_made_is_cancelled_in_the_store(
-    where: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keeping, "HEARD", 0.05)
-    async with kept(where, clock) as there:
-        await there.add(live(ID))
-        body = await there.cancel(await there.get("me", ID))
-        assert body["status"] == "cancelled"
-
-
-async def test_a_store_that_fails_is_said_and_tried_again(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keeping, "AGAIN", 0.0)
-    blocked = tmp_path / "blocked"
-    blocked.write_text("no directory")
-    async with kept(blocked / "responses.db", clock) as there:
-        assert not await there.add(record(ID))
-        assert not await there.end(ID, {"status": "completed"}, b"")
-        for question in (
-            there.get("me", ID),
-            there.chain("me", ID),
-            there.items("me", ID),
-            there.delete("me", ID),
-        ):
-            with pytest.raises(ApiError) as failed:
-                await question
-            assert (failed.value.status, failed.value.retry_after) == (503, 1.0)
-        blocked.unlink()
-        assert await there.add(record(ID))
-        assert (await there.get("me", ID)).id == ID

@@ -41,6 +41,17 @@ def test_one_that_leaves_for_a_moment_keeps_its_debt():
     assert fairness.charged("a") == fairness.charged("b")
 
 
+def test_a_newcomer_starts_level_with_who_has_had_least_of_those_here():
+    fairness = Fairness()
+    for tenant, had in (("a", 10), ("b", 1000), ("c", 500)):
+        fairness.arrived(tenant)
+        fairness.charge(tenant, had, 0)
+    fairness.left("c")
+    fairness.arrived("c")
+    fairness.arrived("d")
+    assert (fairness.charged("c"), fairness.charged("d")) == (510, 10)
+
+
 def test_work_that_nobody_else_wanted_done_is_no_debt():
     fairness = Fairness()
     fairness.arrived("a")
@@ -69,6 +80,19 @@ def test_it_does_not_remember_everyone_for_ever():
         fairness.charge(f"{number}", 10, 0)
         fairness.left(f"{number}")
     assert len(fairness._debts) <= 1024
+
+
+def test_a_debt_is_not_forgotten_for_those_who_come_and_owe_nothing():
+    fairness = Fairness()
+    fairness.arrived("stays")
+    fairness.arrived("owes")
+    fairness.charge("owes", 10, 0)
+    fairness.left("owes")
+    for number in range(3000):
+        fairness.arrived(f"{number}")
+        fairness.left(f"{number}")
+    fairness.arrived("owes")
+    assert fairness.charged("owes") == 10
 
 
 @given(

@@ -67,8 +67,12 @@ async def test_an_error_becomes_its_status(error: errors.WorkerError, place: int
         assert worker.backend.running == 0
 
 
-@pytest.mark.parametrize("error", [ValueError("inner secret"), TimeoutError("inner secret")])
-async def test_anything_else_is_an_engine_failure_that_tells_nothing(error: Exception):
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("inner secret"), TimeoutError("inner secret"), errors.EngineFailed()],
+    ids=repr,
+)
+async def test_an_engine_failure_is_logged_and_tells_nothing(error: Exception):
     async with scripted_worker(Script(errors={1: error})) as worker:
         with capture_logs() as logs:
             got = await failure(worker)
@@ -276,6 +280,24 @@ async def test_a_cancel_after_the_deadline_is_the_deadlines(left: float | None, 
         await cancelled(NoDeadline())
 
     assert [line["status"] for line in logs] == [status]
+
+
+async def test_a_watch_is_neither_waited_for_nor_limited():
+    calls = Calls(WorkerMetrics(), 60, 0)
+    calls.state = State.SERVING
+    context: Any = NoDeadline()
+
+    async with calls.open("WatchLoad", context, lasting=True) as watch:
+        assert watch.call.deadline is None
+        assert calls.end_all(calls.draining()) == 0
+        async with calls.open("Generate", context) as running:
+            assert running.call.deadline is not None
+            assert "1 running" in repr(calls)
+
+
+@pytest.mark.parametrize(("grace", "seconds"), [(0, 1), (0.1, 1), (30, 30)])
+def test_who_is_refused_comes_back_when_the_worker_has_stopped(grace: float, seconds: float):
+    assert Calls(WorkerMetrics(), 0, grace).draining().retry_after == seconds
 
 
 class TestRequestId:

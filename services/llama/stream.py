@@ -227,8 +227,6 @@ class Streams:
                 del self._open[index]
                 if delta.ended is None:
                     self._open.append(stream)
-                if self._open:
-                    self._news.set()
                 return stream.choice, delta
             await (self._wait() if self.interval else self._news.wait())
 

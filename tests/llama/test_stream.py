@@ -1,11 +1,21 @@
-"""What a reader that is in no hurry gets: deltas merged, the first and the last at once."""
+"""What a reader gets that is behind or in no hurry: deltas merged, the first and the last at once."""
 
 import asyncio
 from collections.abc import Callable
 
 import pytest
 
-from services.llama.stream import Delta, Ended, Finish, Stream, Streams, Timings, Usage
+from services.llama.sampling import Logprobs
+from services.llama.stream import (
+    CallPiece,
+    Delta,
+    Ended,
+    Finish,
+    Stream,
+    Streams,
+    Timings,
+    Usage,
+)
 
 
 def delta(text: str, tokens: int, *, last: bool = False) -> Delta:
@@ -24,6 +34,45 @@ def make() -> Callable[[int, float], Streams]:
     return made
 
 
+def test_who_is_behind_gets_as_little_as_says_the_same():
+    stream = Stream(lambda: None)
+    one, two, three = (Logprobs(token, -1.0, ()) for token in (1, 2, 3))
+    stream.put(
+        Delta(
+            *("a", [1], [one], 1, 1),
+            prompt_logprobs=[three],
+            reasoning="x",
+            calls=[CallPiece(0, "id", "f", "{")],
+            owned=[True],
+        )
+    )
+    later = [CallPiece(0, arguments="}"), CallPiece(1, "id2", "g"), CallPiece(1, arguments="[")]
+    ended = Ended(Finish.TOOL_CALLS, "", Timings(), Usage())
+    stream.put(Delta("b", [2], [two], 2, 5, [one], ended, "y", later, [False]))
+    calls = [CallPiece(0, "id", "f", "{}"), CallPiece(1, "id2", "g", "[")]
+    whole = Delta("ab", [1, 2], [one, two], 2, 5, [three, one], ended, "xy", calls, [True, False])
+    assert stream.has_end
+    assert stream.take() == whole
+    assert not stream.has_news
+    assert stream.take() is None
+
+
+def test_who_waits_for_the_reader_is_woken_by_what_it_takes_or_lets_lie():
+    woken: list[int] = []
+    stream = Stream(lambda: woken.append(stream.taken))
+    stream.put(delta("a", 3))
+    stream.take()
+    assert (stream.taken, woken) == (3, [])
+    stream.paused = True
+    stream.leave()
+    assert not woken
+    stream.put(delta("b", 5))
+    stream.leave()
+    stream.put(delta("c", 6))
+    stream.take()
+    assert woken == [5, 6]
+
+
 async def test_what_comes_within_the_interval_is_merged_and_the_end_waits_for_nothing(make):
     streams = make(1, 3600)
     (stream,) = streams.all
@@ -34,6 +83,8 @@ async def test_what_comes_within_the_interval_is_merged_and_the_end_waits_for_no
         stream.put(delta(text, 2 + number))
         await asyncio.sleep(0)
         assert not reading.done()
+        # It is not behind: nobody need wait for it.
+        assert stream.taken == 2 + number
     stream.put(delta("e", 5, last=True))
     assert (await reading)[1].text == "bcde"
 

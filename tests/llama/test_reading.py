@@ -172,6 +172,17 @@ def test_every_token_of_a_character_is_of_the_content():
     assert whole.owned == [False, False, False, False, True, True, False, True]
 
 
+@pytest.mark.parametrize("text", ["Hi", "<think>Hm", CALL])
+def test_whatever_is_said_is_news_until_it_is_taken(text):
+    answer = AnswerText(HERMES, ())
+    before = answer.news
+    answer.feed(text.encode())
+    assert (before, answer.news) == (False, True)
+    whole = answer.take()
+    assert sum(map(bool, (whole.text, whole.reasoning, whole.calls))) == 1
+    assert not answer.news
+
+
 def test_without_tools_calls_are_content():
     whole, _ = said(pieces(CALL), Reading(by_name("hermes")))
     assert whole == Said(CALL)

@@ -9,9 +9,10 @@ somebody else's, the log warns.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import Action, ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, get_args
 
@@ -127,7 +128,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise ConfigError(_one_line(error)) from None
         except (OSError, ValueError) as error:
-            raise ConfigError(" ".join(str(error).split())) from None
+            raise ConfigError(_plainly(str(error), _flags(cls))) from None
         except SystemExit as error:
             if error.code in (0, None):
                 raise
@@ -165,6 +166,7 @@ _WORDS: Final = {"int": "N", "float": "NUMBER", "Path": "FILE"}
 _SECONDS: Final = frozenset({"timeout", "interval", "grace", "delay", "deadline", "unload", "ttl"})
 # Defaults of which there is nothing to say.
 _NOTHING: Final = ("None", "()", "")
+_UNKNOWN_FLAG: Final = re.compile(r"unrecognized arguments: (--[^\s=]+)")
 
 
 def _add_flag(parser: ArgumentParser, *names: str, **options: Any) -> Action:
@@ -187,9 +189,30 @@ def _word(flag: str, kind: str) -> str:
 
 def _existing(name: str) -> Path:
     path = Path(name)
-    if not path.is_file():
+    if path.is_dir():
+        raise ConfigError(f"--config {name}: a directory, not a file")
+    if not path.exists():  # a pipe will do: `--config <(…)`
         raise ConfigError(f"--config {name}: no such file")
     return path
+
+
+def _flags(cls: type[BaseSettings]) -> list[str]:
+    """Every flag that there is, as it is written."""
+    found = []
+    for name, field in cls.model_fields.items():
+        flag = name.replace("_", "-")
+        found += [f"--{flag}", f"--no-{flag}"] if field.annotation is bool else [f"--{flag}"]
+    return found
+
+
+def _plainly(said: str, flags: Collection[str]) -> str:
+    """What argparse says of the command line, in one line, as the file's errors are said."""
+    said = " ".join(said.split()).removeprefix("error parsing CLI: ")
+    unknown = _UNKNOWN_FLAG.match(said)
+    if unknown is None:
+        return said
+    meant = settings_file.near(unknown[1], flags)
+    return f"{unknown[1]}: there is no such flag" + (f"; did you mean {meant}?" if meant else "")
 
 
 def _one_line(error: ValidationError) -> str:
@@ -198,5 +221,6 @@ def _one_line(error: ValidationError) -> str:
         name = ".".join(str(part) for part in item["loc"])
         flag = f"--{name.replace('_', '-')}: " if name else ""
         # What a validator says is a sentence of its own.
-        parts.append(f"{flag}{item['msg'].removeprefix('Value error, ')}")
+        said = item["msg"].removeprefix("Value error, ")
+        parts.append(f"{flag}{'it is required' if item['type'] == 'missing' else said}")
     return "; ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -93,8 +94,13 @@ def test_switches():
     [
         (["--ctx-size", "0"], "--ctx-size: Input should be greater than or equal to 1"),
         (["--ctx-size", "x"], "--ctx-size: Input should be a valid integer"),
-        (["--ctx-sice", "1"], "ctx-sice"),
-        (["stray"], "stray"),
+        (["--ctx-sice", "1"], "--ctx-sice: there is no such flag; did you mean --ctx-size?"),
+        (["--ctx-sice=1"], "--ctx-sice: there is no such flag; did you mean --ctx-size?"),
+        (["--no-reflektion"], "there is no such flag; did you mean --no-reflection?"),
+        (["--colour", "red"], "--colour: there is no such flag"),
+        (["--ctx-size"], "argument --ctx-size: expected one argument"),
+        (["stray"], "unrecognized arguments: stray"),
+        (["--config", "/"], "--config /: a directory, not a file"),
         (["--config", "/no/such.yaml"], "no such file"),
     ],
 )
@@ -104,6 +110,25 @@ def test_a_wrong_setting_is_one_line(args: list[str], said: str):
 
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "CLI" not in str(caught.value)
+
+
+def test_a_setting_that_is_missing_is_named():
+    class Needy(Demo):
+        model: str
+
+    with pytest.raises(ConfigError, match=r"^--model: it is required$"):
+        Needy.read("demo", [])
+
+
+def test_a_pipe_is_a_file():
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"ctx_size: 7\n")
+        os.close(writing)
+        assert Demo.read("demo", ["--config", f"/dev/fd/{reading}"]).ctx_size == 7
+    finally:
+        os.close(reading)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import listening
+from common import listening, settings_file
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO_MODEL = Path("models/caravan-demo.gguf")
 EMBED_MODEL = Path("models/caravan-demo-embed.gguf")
 GPUS = ("cuda", "vulkan", "metal")
 MAX_WORKERS = 64
+VARIABLES = ("PORT", "HOST", "MODEL", "WORKERS", "THREADS", "GPU", "EMBED")
+# Names in what make hands down of its command line; in values it puts a backslash before blanks.
+_GIVEN = re.compile(r"(?:^|(?<!\\) )(\w+)=")
 _HUB = re.compile(r"hf:[\w.-]+/[\w.-]+(:.+)?")
 
 
@@ -46,6 +49,7 @@ class Options:
 
 def read(env: Mapping[str, str], root: Path = ROOT) -> Options:
     """Reads the variables; empty ones are absent. Raises OptionError."""
+    check_names(env.get("MAKEFLAGS", ""))
     model = env.get("MODEL") or str(root / DEMO_MODEL)
     models = [check_model("MODEL", model)] * _number(env, "WORKERS", 1, MAX_WORKERS, default=1)
     if _switch(env, "EMBED"):
@@ -60,6 +64,18 @@ def read(env: Mapping[str, str], root: Path = ROOT) -> Options:
     port = _number(env, "PORT", 1, 65535, default=8000)
     check_port(host, port)
     return Options(host, port, tuple(models), threads, bool(gpu))
+
+
+def check_names(makeflags: str) -> None:
+    """Raises OptionError for a variable given to make whose name is nearly one of these.
+
+    Others may be anything: make hands the settings of edge and worker down, too.
+    """
+    _, _, given = makeflags.partition("-- ")
+    for name in _GIVEN.findall(given):
+        meant = settings_file.near(name.upper(), VARIABLES)
+        if meant and name not in VARIABLES:
+            raise OptionError(f"{name}: there is no such variable; did you mean {meant}?")
 
 
 def check_model(variable: str, model: str) -> str:
@@ -89,7 +105,8 @@ def check_port(host: str, port: int) -> None:
         listening.probe(host, port)
     except OSError as error:
         why = error.strerror or str(error)
-        raise OptionError(f"PORT={port}: cannot listen on {host}: {why}") from None
+        wrong = f"HOST={host}" if listening.is_wrong_host(error) else f"PORT={port}"
+        raise OptionError(f"{wrong}: cannot listen on {host}: {why}") from None
 
 
 def free_ports(count: int) -> Sequence[int]:

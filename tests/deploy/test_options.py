@@ -43,8 +43,37 @@ def test_a_wrong_variable_is_one_line_that_names_it(variable, value, why, gguf, 
     with pytest.raises(options.OptionError) as error:
         options.read({"MODEL": gguf, "PORT": port, variable: value})
     assert why in str(error.value)
-    assert str(error.value).startswith("PORT" if variable == "HOST" else variable)
+    assert str(error.value).startswith(variable)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("makeflags", "said"),
+    [
+        (" -- WORKER=3 PORT=9000", "WORKER: there is no such variable; did you mean WORKERS?"),
+        ("s -j2 --jobserver-auth=3,4 -- PORT=9000 MODLE=a\\ b.gguf", "did you mean MODEL?"),
+        (" -- port=9000", "port: there is no such variable; did you mean PORT?"),
+    ],
+)
+def test_a_misspelt_variable_of_make_is_refused(makeflags, said, gguf, port):
+    with pytest.raises(options.OptionError) as error:
+        options.read({"MODEL": gguf, "PORT": port, "MAKEFLAGS": makeflags})
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "makeflags",
+    [
+        "",
+        "s",
+        " -- PORT=9 WORKERS=2",
+        " -- EDGE_API_KEY=k VENV=x",
+        " -- MODEL=/a\\ WORKER=3/b.gguf",
+    ],
+)
+def test_other_variables_of_make_are_let_through(makeflags, gguf, port):
+    found = options.read({"MODEL": gguf, "PORT": port, "MAKEFLAGS": makeflags})
+    assert found == options.Options(port=int(port), models=(gguf,))
 
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path, port):

@@ -20,7 +20,7 @@ from services.llama.interface import Chunk
 from services.llama.runtime import bindings
 from services.llama.runtime.llama import LlamaRuntime
 from services.llama.runtime.loading import RuntimeOptions
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError, StartupError
 from services.worker.errors import ContextLengthExceeded, DeadlineExceeded, QueueFull
 from tests.llama.real_kit import MODEL, ROOT, call, collect, request
 
@@ -322,5 +322,5 @@ def test_the_command_says_what_is_wrong_and_fails():
 async def test_layers_for_a_gpu_that_the_build_does_not_know(serve):
     if raw.llama_supports_gpu_offload():
         pytest.skip("this build has a GPU backend")
-    with pytest.raises(StartupError, match="no GPU backend"):
+    with pytest.raises(SettingError, match="no GPU backend"):
         await serve(gpu_layers=1)

@@ -13,7 +13,7 @@ from llama_cpp import llama_cpp as raw
 from services.llama.runtime import bindings, huge_pages, libs
 from services.llama.runtime.adapters import AdapterFile
 from services.llama.runtime.logs import LogCapture
-from services.worker.backend import StartupError
+from services.worker.backend import SettingError, StartupError
 
 CACHE_TYPES = {
     "f32": 0,
@@ -112,7 +112,7 @@ def load_model(path: Path, options: RuntimeOptions, *, generates: bool = True) -
     `generates`: whether one that cannot generate text is an error.
     """
     if options.gpu_layers and not raw.llama_supports_gpu_offload():
-        raise StartupError("--gpu-layers: this build of llama.cpp has no GPU backend")
+        raise SettingError("--gpu-layers: this build of llama.cpp has no GPU backend")
     # Read during the call only.
     shares = _shares(options.tensor_split)
     params = model_params(options, shares)

@@ -16,6 +16,7 @@ from services.llama.scheduler import (
     make_place,
     make_room,
     share_batch,
+    to_be_free,
 )
 
 LIMITS = Limits(
@@ -101,6 +102,12 @@ def test_prefill_of_the_highest_priority_advances_beside_decodes_that_take_every
     assert make_room(running, LIMITS) == (0,)
 
 
+def test_a_prompt_needs_one_free_cell_to_advance():
+    sleeps = seq(1, 50, 49, paused=True)
+    assert make_room([seq(0, 52, 50), sleeps], LIMITS) == ()
+    assert make_room([seq(0, 53, 51), sleeps], LIMITS) == (1,)
+
+
 def test_nobody_is_a_victim_alone():
     assert choose_victim([seq(0, 5, 4)]) is None
     assert make_room([seq(0, 101, 100)], LIMITS) == ()
@@ -110,6 +117,14 @@ def test_where_all_readers_sleep_nobody_must_give_way():
     running = [seq(0, 51, 50, paused=True), seq(1, 51, 50, paused=True)]
     assert make_room(running, LIMITS) == ()
     assert share_batch(running, LIMITS) == ()
+
+
+def test_fewer_idle_cells_are_kept_the_more_run():
+    running = [seq(0, 11, 10), seq(1, 21, 20)]
+    limits = replace(LIMITS, kept=30)
+    assert to_be_free(running[:1], limits) == 100 - 10 - 30
+    assert to_be_free(running, limits) == 100 - 30 - 15
+    assert to_be_free([], limits) == to_be_free(running, LIMITS) == 0
 
 
 # --------------------------------------------------------------------------------- 2: prefill
@@ -177,6 +192,11 @@ def test_rows_bound_prefill_whose_logits_are_wanted():
     assert share_batch(running, LIMITS) == (Work(1, 1), Work(0, 7))
     # Those before the first row cost none.
     assert share_batch([seq(0, 40, 0, rows_from=10)], LIMITS) == (Work(0, 18),)
+
+
+def test_the_last_token_alone_gives_a_row_where_no_other_is_wanted():
+    assert [seq(0, 20, 5).outputs(count) for count in (14, 15)] == [0, 1]
+    assert [seq(0, 20, 5, rows_from=0).outputs(count) for count in (0, 15)] == [0, 15]
 
 
 def test_a_prompt_without_a_row_stops_before_its_last_token():

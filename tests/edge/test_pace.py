@@ -35,7 +35,8 @@ class Time:
 def test_what_counts_is_the_time_since_the_last_look():
     time = Time()
     pace = Pace(lambda: time.now, lambda: time.used)
-    time.go(1, 1)
+    assert pace.interval_ms() == 0
+    time.go(0.5, 1)
     assert pace.interval_ms() == MOST_MS
     # Too short to say anything.
     time.go(0.1, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
@@ -15,8 +14,7 @@ from common.transport import MAX_REQUEST_ID, Failure, read_rpc_error
 from protos.inference.v1 import inference_pb2 as pb
 from services.worker import errors
 from services.worker.backend import Call
-from services.worker.calls import Calls, State
-from services.worker.metrics import WorkerMetrics
+from services.worker.calls import Calls
 from tests.fakes.script import ADMISSION, Script
 from tests.fakes.scripted import ScriptedBackend
 from tests.fakes.worker import ScriptedWorker, scripted_worker, settings
@@ -252,52 +250,6 @@ async def test_a_passed_deadline_is_recorded_as_one():
         assert got.code is grpc.StatusCode.DEADLINE_EXCEEDED
         assert worker.backend.running == 0
     assert [line["status"] for line in logs if line["event"] == "call"] == ["DEADLINE_EXCEEDED"]
-
-
-class NoDeadline:
-    """As much of a context as a call that is not answered needs."""
-
-    def time_remaining(self) -> None:
-        return None
-
-    def invocation_metadata(self) -> None:
-        return None
-
-
-@pytest.mark.parametrize(
-    ("left", "status"), [(-1, "DEADLINE_EXCEEDED"), (60, "CANCELLED"), (None, "CANCELLED")]
-)
-async def test_a_cancel_after_the_deadline_is_the_deadlines(left: float | None, status: str):
-    calls = Calls(WorkerMetrics(), 0, 0)
-    calls.state = State.SERVING
-
-    async def cancelled(context: Any) -> None:
-        async with calls.open("Generate", context) as running:
-            running.call = Call("id", None if left is None else time.monotonic() + left)
-            raise asyncio.CancelledError
-
-    with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
-        await cancelled(NoDeadline())
-
-    assert [line["status"] for line in logs] == [status]
-
-
-async def test_a_watch_is_neither_waited_for_nor_limited():
-    calls = Calls(WorkerMetrics(), 60, 0)
-    calls.state = State.SERVING
-    context: Any = NoDeadline()
-
-    async with calls.open("WatchLoad", context, lasting=True) as watch:
-        assert watch.call.deadline is None
-        assert calls.end_all(calls.draining()) == 0
-        async with calls.open("Generate", context) as running:
-            assert running.call.deadline is not None
-            assert "1 running" in repr(calls)
-
-
-@pytest.mark.parametrize(("grace", "seconds"), [(0, 1), (0.1, 1), (30, 30)])
-def test_who_is_refused_comes_back_when_the_worker_has_stopped(grace: float, seconds: float):
-    assert Calls(WorkerMetrics(), 0, grace).draining().retry_after == seconds
 
 
 class TestRequestId:

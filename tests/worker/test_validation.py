@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -61,8 +60,16 @@ def constraint(**fields: Any) -> pb.GenerateRequest:
     return text(constraint=pb.Constraint(**fields))
 
 
-def resume(*choices: pb.ResumeChoice, n: int = 1, seed: int | None = 1) -> pb.GenerateRequest:
+def resume(
+    *choices: pb.ResumeChoice, n: int | None = None, seed: int | None = 1
+) -> pb.GenerateRequest:
     return text(resume=pb.Resume(choices=choices), n=n, sampling=pb.SamplingParams(seed=seed))
+
+
+def every(milliseconds: int) -> pb.GenerateRequest:
+    made = text()
+    made.output.min_delta_interval.FromMilliseconds(milliseconds)
+    return made
 
 
 def nested(levels: int) -> str:
@@ -125,11 +132,16 @@ INVALID: list[tuple[str, pb.GenerateRequest]] = [
     ("sampling.top_p", sampling(top_p=1.1)),
     ("sampling.min_p", sampling(min_p=-0.1)),
     ("sampling.typical_p", sampling(typical_p=NAN)),
+    ("sampling.min_p", sampling(min_p=1.1)),
+    ("sampling.typical_p", sampling(typical_p=1.1)),
     ("sampling.repetition_penalty", sampling(repetition_penalty=0)),
     ("sampling.repetition_penalty", sampling(repetition_penalty=INF)),
     ("sampling.presence_penalty", sampling(presence_penalty=2.1)),
+    ("sampling.presence_penalty", sampling(presence_penalty=-2.1)),
     ("sampling.frequency_penalty", sampling(frequency_penalty=-2.1)),
+    ("sampling.frequency_penalty", sampling(frequency_penalty=2.1)),
     ("sampling.logit_bias[7]", sampling(logit_bias={7: -101})),
+    ("sampling.logit_bias[7]", sampling(logit_bias={7: 101})),
     ("sampling.logit_bias[7]", sampling(logit_bias={7: NAN})),
     ("sampling.logit_bias[-1]", sampling(logit_bias={-1: 1})),
     (f"sampling.logit_bias[{VOCABULARY}]", sampling(logit_bias={VOCABULARY: 1})),
@@ -139,6 +151,7 @@ INVALID: list[tuple[str, pb.GenerateRequest]] = [
     ("sampling.dry.sequence_breakers", sampling(dry=pb.Dry(sequence_breakers=["a"] * 17))),
     ("sampling.xtc.probability", sampling(xtc=pb.Xtc(probability=1.1))),
     ("sampling.xtc.threshold", sampling(xtc=pb.Xtc(threshold=-1))),
+    ("sampling.xtc.threshold", sampling(xtc=pb.Xtc(threshold=1.1))),
     ("sampling.mirostat.version", sampling(mirostat=pb.Mirostat(version=3))),
     ("sampling.mirostat.tau", sampling(mirostat=pb.Mirostat(version=1, tau=0))),
     ("sampling.mirostat.eta", sampling(mirostat=pb.Mirostat(version=1, eta=NAN))),
@@ -149,6 +162,8 @@ INVALID: list[tuple[str, pb.GenerateRequest]] = [
     ("stop.token_ids[0]", text(stop=pb.StopConditions(token_ids=[VOCABULARY]))),
     ("output.top_logprobs", text(output=pb.OutputOptions(logprobs=True, top_logprobs=21))),
     ("output.top_logprobs", text(output=pb.OutputOptions(top_logprobs=1))),
+    ("output.min_delta_interval", every(milliseconds=5500)),
+    ("output.min_delta_interval", every(milliseconds=-500)),
     ("constraint", constraint()),
     ("constraint.json_object", constraint(json_object=False)),
     ("constraint.json_schema", constraint(json_schema="")),
@@ -170,6 +185,7 @@ INVALID: list[tuple[str, pb.GenerateRequest]] = [
     ("best_of", text(best_of=129)),
     ("tenant", text(tenant="ä" * 65)),
     ("priority", text(priority=-101)),
+    ("priority", text(priority=101)),
     ("cache_namespace", text(cache_namespace="x" * 129)),
     ("adapter", text(adapter="unknown")),
     ("speculation.max_draft_tokens", text(speculation=pb.Speculation(max_draft_tokens=0))),
@@ -186,7 +202,12 @@ VALID: list[pb.GenerateRequest] = [
     chat(),
     pb.GenerateRequest(text=pb.TextInput()),
     pb.GenerateRequest(text=pb.TextInput(suffix="b", add_bos=False)),
+    pb.GenerateRequest(text=pb.TextInput(fill=True, add_bos=False)),
+    pb.GenerateRequest(text=pb.TextInput(text="a", add_bos=False)),
+    pb.GenerateRequest(text=pb.TextInput(add_bos=True)),
     pb.GenerateRequest(tokens=pb.TokenInput(ids=[0, VOCABULARY - 1])),
+    # The context, but for a token to come.
+    pb.GenerateRequest(tokens=pb.TokenInput(ids=[0] * 4095)),
     chat(user(name="x" * 64), assistant(reasoning="hm")),
     call(arguments_json=""),
     call(arguments_json=nested(64)),
@@ -199,15 +220,20 @@ VALID: list[pb.GenerateRequest] = [
     sampling(temperature=2, top_p=1, repetition_penalty=0.1, frequency_penalty=2),
     sampling(logit_bias=dict.fromkeys(range(1024), -100.0)),
     sampling(mirostat=pb.Mirostat(version=2, tau=5, eta=0.1), seed=2**64 - 1),
+    sampling(mirostat=pb.Mirostat(version=1, tau=0.5), dry=pb.Dry(multiplier=1, base=1)),
     sampling(mirostat=pb.Mirostat(version=0)),
     text(stop=pb.StopConditions(strings=["ä" * 256] * 16, token_ids=[0] * 64, max_tokens=0)),
     text(output=pb.OutputOptions(logprobs=True, top_logprobs=20)),
+    every(milliseconds=5000),
+    every(milliseconds=1500),
     constraint(json_schema=nested(16)),
     constraint(json_schema="true"),
     constraint(regex="a" * 65_536),
     constraint(choice=pb.ChoiceList(values=["b" * 4096] * 1024)),
     text(n=128, best_of=128),
+    text(best_of=1, speculation=pb.Speculation(max_draft_tokens=1, max_ngram=1)),
     text(best_of=2, tenant="ä" * 64, priority=100, adapter="known"),
+    resume(pb.ResumeChoice()),
     resume(pb.ResumeChoice(index=1, token_ids=[5]), pb.ResumeChoice(index=0), n=2),
 ]
 
@@ -322,6 +348,14 @@ def test_rerank(field: str, request_: pb.RerankRequest):
     assert refused(validation.rerank, request_) == field
 
 
+def test_what_may_be_embedded_and_ranked():
+    for length, truncate in ((4096, False), (4097, True)):
+        tokens = pb.TokenInput(ids=[0] * length)
+        inputs = [pb.EmbedInput(tokens=tokens)]
+        validation.embed(pb.EmbedRequest(inputs=inputs, truncate=truncate, dimensions=1), MODEL)
+    validation.rerank(pb.RerankRequest(query="a", documents=["a"], top_n=1), MODEL)
+
+
 def test_render_prompt():
     assert refused(validation.render_prompt, pb.RenderPromptRequest()) == "chat"
     empty = pb.RenderPromptRequest(chat=pb.ChatInput())
@@ -331,46 +365,6 @@ def test_render_prompt():
 def test_detokenize():
     request = pb.DetokenizeRequest(token_ids=[1, -5])
     assert refused(validation.detokenize, request) == "token_ids[1]"
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
-    max_leaves=20,
-)
-
-
-def depth(value: object) -> int:
-    if isinstance(value, dict):
-        return 1 + max(map(depth, value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max(map(depth, value), default=0)
-    return 0
-
-
-@given(JSON, st.integers(0, 6))
-def test_levels_are_counted_as_recursion_counts_them(value: object, most: int):
-    if depth(value) <= most:
-        checks.levels("f", value, most)
-    else:
-        with pytest.raises(InvalidField):
-            checks.levels("f", value, most)
-
-
-@given(JSON)
-def test_json_of_the_right_kind_comes_back(value: object):
-    got = checks.json_text("f", json.dumps(value), object, "anything")
-    assert got == value
-
-
-@given(st.floats(width=32), st.floats(-10, 10), st.floats(-10, 10))
-def test_a_range_lets_nothing_else_in(value: float, least: float, most: float):
-    try:
-        checks.within("f", value, least, most)
-    except InvalidField:
-        assert not least <= value <= most
-    else:
-        assert least <= value <= most
 
 
 @given(st.binary(max_size=200))

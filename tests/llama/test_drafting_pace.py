@@ -96,6 +96,9 @@ def test_once_it_pays_again_all_is_forgiven():
     assert not pace.ready(4)
     assert pace.ready(8)
     assert pace.granted(4) == 4
+    # Nor does one that comes out wrong pay.
+    pace.result(4, 0)
+    assert not pace.ready(9)
     pace.result(4, 1)
     assert pace.ready(9)
 
@@ -127,13 +130,16 @@ def test_the_chance_is_learnt_from_what_came_out_and_not_from_what_stood_behind_
 def test_costs_are_measured_in_steps():
     costs = Costs()
     assert costs.cost == USUAL_COST
-    costs.step(1.0)
+    costs.step(2.0)
     assert costs.cost == USUAL_COST
-    costs.round(0.5)
+    costs.round(1.0)
     assert costs.cost == 0.5
     for _ in range(100):
-        costs.round(0.1)
+        costs.round(0.2)
     assert 0.09 < costs.cost < 0.11
+    early = Costs()
+    early.round(1.0)
+    assert early.cost == USUAL_COST
 
 
 def test_what_was_measured_long_ago_is_tried_again():

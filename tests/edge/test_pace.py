@@ -41,5 +41,5 @@ def test_what_counts_is_the_time_since_the_last_look():
     # Too short to say anything.
     time.go(0.1, 0)
     assert pace.interval_ms() == MOST_MS
-    time.go(0.9, 0)
+    time.go(0.8, 0)
     assert pace.interval_ms() == 0

@@ -4,11 +4,14 @@ Runs on the system's python3, whatever its age, before anything is installed: st
 only, and no syntax newer than Python 3.7 before the version is checked. Safe to repeat.
 """
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 OLDEST = (3, 11)
@@ -62,9 +65,35 @@ def install(python: Path, what: str, *args: str) -> None:
         fail(f"pip failed at: {what} (it needs the network the first time)")
 
 
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[bool]:
+    """Two set-ups at once would clear each other's files; whether this one had to wait.
+
+    The folder itself is what is locked, so nothing is left behind.
+    """
+    locked = os.open(str(folder), os.O_RDONLY)
+    try:
+        waited = False
+        try:
+            fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = True
+            say("another set-up is at work here: waiting for it")
+            fcntl.flock(locked, fcntl.LOCK_EX)
+        yield waited
+    finally:
+        os.close(locked)
+
+
 def main(venv: Path, stamp: Path) -> None:
-    started = time.monotonic()
     on_a_new_python()
+    with only_one(venv.absolute().parent) as waited:
+        if not (waited and stamp.exists()):
+            make(venv, stamp)
+
+
+def make(venv: Path, stamp: Path) -> None:
+    started = time.monotonic()
     python = venv / "bin" / "python"
     make_venv(venv, python)
     install(

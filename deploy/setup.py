@@ -4,6 +4,8 @@ Runs on the system's python3, whatever its age, before anything is installed: st
 only, and no syntax newer than Python 3.7 before the version is checked. Safe to repeat.
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import os

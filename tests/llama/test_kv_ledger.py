@@ -92,6 +92,27 @@ def test_nobody_shares_more_than_there_is():
         ledger.share(0, 1, 6)
 
 
+def test_the_first_cells_of_a_slot_are_counted_where_its_spans_part():
+    ledger = Ledger()
+    ledger.grow(0, 0)
+    assert ledger.spans(0) == ()
+    ledger.grow(0, 10)
+    ledger.share(0, 1, 4)
+    assert [union([ledger.spans(0, upto)]) for upto in range(12)] == [*range(11), 10]
+    ledger.truncate(0, 1)
+    assert (ledger.held(0), ledger.held(1)) == (1, 4)
+
+
+def test_who_leaves_joins_no_cells_that_fewer_hold():
+    ledger = Ledger()
+    ledger.grow(0, 30)
+    for target, cells in ((1, 20), (2, 10), (3, 20)):
+        ledger.share(0, target, cells)
+    ledger.truncate(3, 0)
+    assert [ledger.held(slot) for slot in range(4)] == [30, 20, 10, 0]
+    assert [ledger.exclusive(slot) for slot in range(4)] == [10, 0, 0, 0]
+
+
 def test_a_long_life_of_sharing_at_any_place_leaves_no_cuts_behind():
     ledger = Ledger()
     ledger.grow(0, 4000)

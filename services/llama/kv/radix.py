@@ -1,7 +1,8 @@
 """Which slots begin with the same tokens: a radix tree, pure.
 
 Every slot's tokens are a path from the root that ends at the end of a node. A node's slots are
-those whose path goes through it. Nodes that nobody needs are joined or removed at once.
+those whose path goes through it; the root has none. Nodes that nobody needs are joined or removed
+at once.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ class PrefixTree:
     def insert(self, slot: int, tokens: Sequence[int]) -> None:
         """Takes a slot in that is not there yet."""
         assert slot not in self._tails, "the slot is in the tree"
-        self._root.slots.add(slot)
         self._tails[slot] = self._root
         self.extend(slot, tokens)
 
@@ -74,7 +74,6 @@ class PrefixTree:
             if depth < length:
                 node = self._split(node, length - depth)
                 path.append(node)
-                depth = length
                 (leaving,) = (c for c in node.children.values() if slot in c.slots)
             else:
                 leaving = node
@@ -86,7 +85,6 @@ class PrefixTree:
         """Forgets a slot."""
         self.truncate(slot, 0)
         del self._tails[slot]
-        self._root.slots.remove(slot)
 
     def match(self, tokens: Sequence[int]) -> list[tuple[int, Collection[int]]]:
         """How many of the tokens which slots begin with, most first; a slot may come repeatedly."""

@@ -289,6 +289,14 @@ def test_stalled_ones_give_their_place_up_youngest_first():
     assert make_place(running, seq(3, 50, 0, limit=50), LIMITS) == (2, 1)
 
 
+def test_the_older_of_two_stalled_ones_goes_only_after_the_younger():
+    running = [
+        seq(0, 61, 60, limit=61, stalled=True),
+        seq(1, 11, 10, limit=11, stalled=True),
+    ]
+    assert make_place(running, seq(2, 50, 0, limit=50), LIMITS) == (1, 0)
+
+
 def test_one_that_is_only_paused_keeps_its_place():
     running = [seq(i, 11, 10, paused=True) for i in range(4)]
     assert make_place(running, seq(4, 3, 0), LIMITS) is None

@@ -81,6 +81,23 @@ def test_an_image_waits_for_its_turn_and_not_for_ever():
     assert work == {0: 1, 1: 200}
 
 
+def test_an_image_is_taken_whole_where_there_is_room_for_it():
+    def image(number: int, length: int) -> Candidate:
+        return Candidate(number, length, 0, length + 1, together=True)
+
+    def taken(*crowd: Candidate) -> dict[int, int]:
+        return {item.id: item.count for item in share_batch(crowd, LIMITS)}
+
+    older = Candidate(0, 40, 0, 60)
+    assert taken(older, image(1, 32)) == {0: 32, 1: 32}
+    assert taken(older, image(1, 33)) == {0: 40}
+    assert taken(image(0, 256)) == {0: 256}
+    assert taken(image(0, 257)) == {}
+    asleep = Candidate(1, 801, 800, 900, spans=((1, 800),), paused=True)
+    assert taken(image(0, 200), asleep) == {0: 200}
+    assert taken(image(0, 201), asleep) == {}
+
+
 def test_half_an_image_is_not_kept_where_it_is_of_no_use():
     """64 cells are given up at once: the idle slot is cut in the middle of the image."""
     tokens = [*range(20), *stand_ins(b"x", 0, 30), *range(100, 154)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -48,9 +49,9 @@ def test_it_guesses_further_while_it_is_right_and_less_far_when_wrong():
     assert lengths[-1] < 6
 
 
-def after(*answer: int) -> list[int]:
-    """What is guessed behind the text 10, 11 .. 59 and this answer, which follows it or does not."""
-    lookup, known, rest = Lookup(SpeculationParams()), [*range(10, 60), 7], list(answer)
+def after(*answer: int, text: Sequence[int] = range(10, 60)) -> list[int]:
+    """What is guessed behind the text and this answer, which follows it or does not."""
+    lookup, known, rest = Lookup(SpeculationParams()), [*text, 7], list(answer)
     while rest:
         draft = lookup.draft(known, len(rest) - 1) if len(rest) > 1 else []
         came = 0
@@ -64,6 +65,7 @@ def after(*answer: int) -> list[int]:
 
 
 def test_a_copy_goes_on_behind_a_token_that_was_replaced():
+    assert after(20, 21, 22, 23, 24, 99) == [26, 27, 28]
     assert after(20, 21, 22, 23, 24, 99, 26) == [27, 28, 29]
     assert after(20, 21, 22, 23, 24, 99, 26, 27) == [28, 29, 30]
 
@@ -74,16 +76,39 @@ def test_a_copy_goes_on_behind_tokens_that_were_inserted_or_left_out():
     assert after(20, 21, 22, 23, 24, 98, 99, 27) == [28, 29, 30]
 
 
+def test_the_other_end_is_looked_for_about_where_the_answer_stands():
+    begun = (20, 21, 22, 23, 24, 95, 96, 97)
+    found = {token: after(*begun, token) for token in (12, 24, 25, 31, 32)}
+    assert found == {12: [], 24: [], 25: [26, 27, 28], 31: [32, 33, 34], 32: []}
+    # Of two the nearest.
+    twice = [*range(10, 25), 77, 26, 27, 77, *range(29, 60)]
+    assert after(*begun, 77, text=twice) == [29, 30, 31]
+
+
+def test_an_end_that_is_found_may_break_off_like_a_copy():
+    found = (20, 21, 22, 23, 24, 99, 26, 94)
+    assert after(*found) == [28, 29, 30]
+    assert after(*found, 93, 92, 30) == [31, 32, 33]
+
+
+def test_an_image_is_not_guessed():
+    known = [5, 6, 7, 0, -1, 9, 5, 6, 7]
+    assert Lookup(SpeculationParams()).draft(known, 9) == [0]
+
+
 def test_the_other_end_is_not_looked_for_for_ever():
     assert after(20, 21, 22, 23, 24, 95, 96, 97, 98, 99, 27) == []
+    assert after(20, 21, 22, 23, 24, 95, 96, 97, 98, 30) == []
     # Three tokens are enough at any time.
     assert after(20, 21, 22, 23, 24, 95, 96, 97, 98, 99, 27, 28, 29)[:2] == [30, 31]
 
 
 def test_what_is_no_copy_has_no_other_end():
-    lookup, known = Lookup(SpeculationParams()), [*range(10, 20), 11, 12, 13]
-    lookup.result(len(lookup.draft(known, 15)), 0)
-    assert lookup.draft([*known, 99], 15) == []
+    known = [*range(10, 20), 11, 12, 13]
+    for other in (99, 16):
+        lookup = Lookup(SpeculationParams())
+        lookup.result(len(lookup.draft(known, 15)), 0)
+        assert lookup.draft([*known, other], 15) == []
 
 
 def test_it_rests_longer_and_longer_after_misses():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -243,9 +244,9 @@ def test_streamed() -> None:
 
 
 class Events:
-    """A source of events that takes no time."""
+    """A source of events, which take no time but the seconds among them."""
 
-    def __init__(self, *events: pb.Delta | pb.Finished) -> None:
+    def __init__(self, *events: pb.Delta | pb.Finished | float) -> None:
         self.left = list(events)
 
     def apart(self, milliseconds: int) -> None:
@@ -255,10 +256,14 @@ class Events:
         return pb.Started(prompt_tokens=9)
 
     async def next(self) -> pb.Delta | pb.Finished:
-        return self.left.pop(0)
+        event = self.left.pop(0)
+        if isinstance(event, float):
+            await asyncio.sleep(event)
+            return await self.next()
+        return event
 
 
-async def hurried(seconds: float, *events: pb.Delta | pb.Finished) -> list[Any]:
+async def hurried(seconds: float, *events: pb.Delta | pb.Finished | float) -> list[Any]:
     source = Events(*events)
     reader = Hurried(source, seconds)
     await reader.start()
@@ -280,6 +285,11 @@ async def test_out_of_time_it_ends_with_the_line() -> None:
     found = await hurried(0, delta("a", 1), delta("b\nc", 2), delta("d", 3), LAST)
     assert [event.text for event in found[:-1]] == ["a", "b\nc"]
     assert found[-1].usage == pb.Usage(prompt_tokens=9, completion_tokens=2)
+
+
+async def test_a_line_that_ended_in_time_is_enough_when_it_is_over() -> None:
+    found = await hurried(0.01, delta("a\nb", 1), 0.05, delta("c", 2), delta("d", 3), LAST)
+    assert [event.text for event in found[:-1]] == ["a\nb", "c"]
 
 
 async def test_an_end_of_its_own_is_not_taken_from_it() -> None:

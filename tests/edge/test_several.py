@@ -37,7 +37,9 @@ class Source:
             self.cancelled = True
             raise
         self.started = True
-        return pb.Started(model_identity="x", prompt_tokens=self._prompt_tokens, seed=3)
+        return pb.Started(
+            model_identity="x", prompt_tokens=self._prompt_tokens, seed=self._prompt_tokens
+        )
 
     async def next(self) -> pb.Delta | pb.Finished:
         self.read += 1
@@ -47,6 +49,19 @@ class Source:
             raise event
         usage = pb.Usage(prompt_tokens=self._prompt_tokens, completion_tokens=2, cached_tokens=1)
         return pb.Finished(usage=usage) if event is None else event
+
+
+class Endless(Source):
+    """Never tells anything, and takes a while to be left."""
+
+    left = False
+
+    async def next(self) -> pb.Delta | pb.Finished:
+        try:
+            return await asyncio.Future()
+        finally:
+            await asyncio.sleep(0)
+            self.left = True
 
 
 def delta(index: int, text: str = "") -> pb.Delta:
@@ -74,7 +89,7 @@ async def test_numbers_usage_and_prompts_of_all() -> None:
     several.apart(40)
     assert [source.apart_ms for source in sources] == [40, 40]
     started = await several.start()
-    assert (started.prompt_tokens, started.model_identity, started.seed) == (12, "x", 3)
+    assert (started.prompt_tokens, started.model_identity, started.seed) == (12, "x", 5)
     *deltas, finished = await all_of(several)
     texts = {event.index: event.text for event in deltas if isinstance(event, pb.Delta)}
     assert texts == {0: "a", 1: "b", 2: "c", 3: "d"}
@@ -139,6 +154,15 @@ async def test_what_nobody_reads_is_not_asked_for() -> None:
     read = sum(source.read for source in sources)
     await turns(10)
     assert sum(source.read for source in sources) == read
+
+
+async def test_when_it_is_closed_nobody_reads_any_more() -> None:
+    source = Endless()
+    several = Several([source], 1)
+    await several.start()
+    await turns()
+    await several.close()
+    assert source.left
 
 
 async def test_closed_before_it_starts() -> None:

@@ -102,6 +102,19 @@ async def test_each_choice_has_an_interval_of_its_own(make):
     assert (choice, gained.text) == (1, "y")
 
 
+async def test_a_busy_choice_does_not_hide_the_others(make):
+    streams = make(2, 0)
+    first, second = streams.all
+    first.put(delta("a", 1))
+    second.put(delta("x", 1))
+    assert (await streams.next())[0] == 0
+    first.put(delta("b", 2))
+    assert [(await streams.next())[0] for _ in range(2)] == [1, 0]
+    # Nor does an idle one.
+    first.put(delta("c", 3))
+    assert (await streams.next())[0] == 0
+
+
 async def test_what_waits_comes_when_its_time_has_come(make):
     streams = make(1, 0.01)
     (stream,) = streams.all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 from collections.abc import AsyncGenerator, Iterable
@@ -45,6 +46,17 @@ async def made(edge: RunningEdge, **fields: Any) -> Any:
     assert set(answer) == KEYS
     RESPONSE.validate_python(answer, strict=True)
     return answer
+
+
+async def over(edge: RunningEdge, id_: str) -> Any:
+    """The response once it has ended."""
+    async with asyncio.timeout(30):
+        while True:
+            status, response = await edge.get(f"{PATH}/{id_}")
+            assert status == 200
+            if response["status"] not in ("queued", "in_progress"):
+                return response
+            await asyncio.sleep(0.01)
 
 
 async def delete(edge: RunningEdge, id_: str) -> tuple[int, Any]:

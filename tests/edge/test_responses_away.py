@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from edge.errors import ApiError
 from edge.responses import keeping, sql
 from edge.responses.keeping import Keeping
 from edge.responses.records import Record, StoreError
-from tests.edge.responding import PATH, made, reduced, streamed, streaming
+from tests.edge.responding import PATH, made, over, reduced, streamed, streaming
 from tests.edge.running import RunningEdge, running_edge
 from tests.fakes.script import Script
 from tests.fakes.worker import ScriptedWorker, scripted_worker
@@ -59,17 +58,6 @@ async def edge(worker: ScriptedWorker, tmp_path: Path) -> AsyncGenerator[Running
         worker.address, store_url=str(tmp_path / "x.db"), store_max_response_bytes=2**16
     ) as running:
         yield running
-
-
-async def over(edge: RunningEdge, id_: str) -> Any:
-    """The response once it has ended."""
-    async with asyncio.timeout(10):
-        while True:
-            status, response = await edge.get(f"{PATH}/{id_}")
-            assert status == 200
-            if response["status"] not in ("queued", "in_progress"):
-                return response
-            await asyncio.sleep(0.01)
 
 
 async def test_what_ended_meanwhile_is_kept_when_it_is_back(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,17 @@ from edge.api import responses
 from edge.errors import shutting_down
 from edge.responses import keeping
 from services.worker.errors import EngineFailed, InvalidField, QueueFull
-from tests.edge.responding import PATH, TERMINAL, ask, delete, made, reduced, streamed, streaming
+from tests.edge.responding import (
+    PATH,
+    TERMINAL,
+    ask,
+    delete,
+    made,
+    over,
+    reduced,
+    streamed,
+    streaming,
+)
 from tests.edge.running import RunningEdge, running_edge
 from tests.fakes.script import ADMISSION, Script
 from tests.fakes.worker import ScriptedWorker, scripted_worker
@@ -47,17 +56,6 @@ async def other(worker: ScriptedWorker, store: str) -> AsyncGenerator[RunningEdg
     """Another edge with the same store."""
     async with running_edge(worker.address, store_url=store) as running:
         yield running
-
-
-async def over(edge: RunningEdge, id_: str) -> Any:
-    """The response once it has ended."""
-    async with asyncio.timeout(10):
-        while True:
-            status, response = await edge.get(f"{PATH}/{id_}")
-            assert status == 200
-            if response["status"] not in ("queued", "in_progress"):
-                return response
-            await asyncio.sleep(0.01)
 
 
 async def test_polled(edge: RunningEdge, worker: ScriptedWorker) -> None:

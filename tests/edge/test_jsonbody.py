@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edge.errors import ApiError
 from edge.openai import jsonbody
+from tests.nesting import depth
 
 MIB = 2**20
 NESTED = st.recursive(
@@ -16,14 +17,6 @@ NESTED = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=8,
 )
-
-
-def depth(value: object) -> int:
-    if isinstance(value, dict):
-        return 1 + max(map(depth, value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max(map(depth, value), default=0)
-    return 0
 
 
 @given(st.dictionaries(st.text(max_size=4), NESTED, max_size=4), st.integers(1, 6))

@@ -10,20 +10,13 @@ from hypothesis import strategies as st
 
 from services.worker import checks
 from services.worker.errors import InvalidField
+from tests.nesting import depth
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
     max_leaves=20,
 )
-
-
-def depth(value: object) -> int:
-    if isinstance(value, dict):
-        return 1 + max(map(depth, value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max(map(depth, value), default=0)
-    return 0
 
 
 @given(JSON, st.integers(0, 6))
